@@ -1,0 +1,72 @@
+"""paceline trains small and medium PyTorch models, alone or many together.
+
+    run = paceline.train("pain", {"model": "gru", "members.seeds": 5})
+    run = paceline.Trainer(model, {"training.num_epochs": 20}).fit((x, y), (x_val, y_val))
+
+Names are imported when they are first used, so that `import paceline` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ClassificationConfig": "paceline.tasks.config",
+    "Control": "paceline.types",
+    "DataConfig": "paceline.data.config",
+    "DataSpec": "paceline.types",
+    "Dataset": "paceline.data.dataset",
+    "LossConfig": "paceline.losses.config",
+    "ModelConfig": "paceline.models.config",
+    "PacelineError": "paceline.errors",
+    "PerSample": "paceline.losses.per_sample",
+    "Recipe": "paceline.run.recipe",
+    "Record": "paceline.types",
+    "RegressionConfig": "paceline.tasks.config",
+    "Run": "paceline.run.folder",
+    "Section": "paceline.config",
+    "TaskConfig": "paceline.tasks.config",
+    "TrackerConfig": "paceline.track.config",
+    "Trainer": "paceline.api.trainer",
+    "dataset": "paceline.data.dataset",
+    "evaluate": "paceline.api.using",
+    "open_run": "paceline.run.folder",
+    "predict": "paceline.api.using",
+    "resume": "paceline.api.runs",
+    "train": "paceline.api.runs",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'paceline' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if TYPE_CHECKING:
+    from paceline.api.runs import resume, train
+    from paceline.api.trainer import Trainer
+    from paceline.api.using import evaluate, predict
+    from paceline.config import Section
+    from paceline.data.config import DataConfig
+    from paceline.data.dataset import Dataset, dataset
+    from paceline.errors import PacelineError
+    from paceline.losses.config import LossConfig
+    from paceline.losses.per_sample import PerSample
+    from paceline.models.config import ModelConfig
+    from paceline.run.folder import Run, open_run
+    from paceline.run.recipe import Recipe
+    from paceline.tasks.config import ClassificationConfig, RegressionConfig, TaskConfig
+    from paceline.track.config import TrackerConfig
+    from paceline.types import Control, DataSpec, Record

@@ -1,0 +1,181 @@
+"""Runs of a recipe: `configure`, `train`, `resume`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paceline import recipes
+from paceline.config.tree import merge, read_yaml, undot
+from paceline.errors import ConfigError, RunError
+from paceline.run.build import Prepared, build
+from paceline.run.config import RunConfig, resolve
+from paceline.run.execute import Observer, execute
+from paceline.run.folder import Run, claim, new_name, open_run
+from paceline.run.plan import plan_from_json
+from paceline.run.recipe import Extension, Recipe
+from paceline.run.start import Overrides, compose_config, create_run, reopen
+from paceline.run.use import file_sha256, load_extension
+from paceline.track.queue import TrackerQueue
+
+if TYPE_CHECKING:
+    from paceline.train.control import LoopControl
+    from paceline.types import Consumer, Tracker
+
+PathLike = str | Path
+
+
+def configure(
+    task: str | None = None,
+    overrides: Overrides = (),
+    *,
+    config: PathLike | None = None,
+    use: Sequence[PathLike] = (),
+    config_dir: PathLike | None = None,
+) -> tuple[RunConfig, Recipe]:
+    """Return the resolved config and its recipe; nothing is loaded or written.
+
+    task: a recipe's name; may be left out where `overrides` hold `task=...`, a `use` file brings a recipe, or `config`
+        names it. overrides: `["model=gru", "training.num_epochs=15"]`, or a mapping of dotted keys.
+    config: a run's `config.yaml` to start from, instead of composing. use: Python files with a recipe, losses, models
+    or trackers of your own. config_dir: a folder of YAML group options (default `./configs`).
+
+    Raises ConfigError for whatever is not valid.
+    """
+    extensions = [load_extension(Path(path)) for path in use]
+    base = read_yaml(Path(config)) if config is not None else None
+    recipe = _recipe(task or _task_of(overrides, base), extensions)
+    if base is not None:
+        return resolve(merge(base, _values(overrides)), recipe), recipe
+    folder = None if config_dir is None else Path(config_dir)
+    return compose_config(overrides, recipe, [*recipes.names(), recipe.name], folder), recipe
+
+
+def train(
+    task: str | None = None,
+    overrides: Overrides = (),
+    *,
+    config: PathLike | None = None,
+    use: Sequence[PathLike] = (),
+    config_dir: PathLike | None = None,
+    runs: PathLike = "runs",
+    name: str | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[Consumer] = (),
+    control: LoopControl | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Train every member of a run and return the run; its results are in `run.summary`.
+
+    The first four arguments are those of `configure`. runs: the folder of all runs. name: the new folder's name.
+    overwrite: replace a run of that name. callbacks: called with (record, control) before training goes on.
+
+    Raises PacelineError for bad input before anything is written; Interrupted when told to stop, after saving.
+    """
+    resolved, recipe = configure(task, overrides, config=config, use=use, config_dir=config_dir)
+    path = claim(Path(runs), name or new_name(resolved.task.name, resolved.model.name), overwrite=overwrite)
+    plan = _plan_beside(config)
+    prepared = build(resolved, recipe, config_dir=None if config_dir is None else Path(config_dir), plan=plan)
+    run = create_run(path, prepared, [Path(path) for path in use])
+    return execute_and_report(run, prepared, callbacks=callbacks, control=control, observer=observer)
+
+
+def resume(
+    run: Run | PathLike,
+    *,
+    use: Sequence[PathLike] = (),
+    callbacks: Sequence[Consumer] = (),
+    control: LoopControl | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Go on with a run where its last checkpoint is; bit for bit what an uninterrupted run gives.
+
+    Raises RunError, ConfigError or DataError when the run, its config, its data or a `use` file is not what it was.
+    """
+    run, recipe = open_with_recipe(run, use)
+    prepared = reopen(run, recipe)
+    return execute_and_report(run, prepared, callbacks=callbacks, control=control, observer=observer)
+
+
+def open_with_recipe(run: Run | PathLike, use: Sequence[PathLike] = ()) -> tuple[Run, Recipe]:
+    """Return a run and the recipe it was made with. Files given with `--use` then must be given again, unchanged."""
+    run = run if isinstance(run, Run) else open_run(run)
+    made_with = run.read_json("environment.json").get("use", [])
+    given = {file_sha256(Path(path)) if Path(path).is_file() else str(path) for path in use}
+    for entry in made_with:
+        if entry["sha256"] not in given:
+            raise RunError(f"the run was made with --use {entry['file']}", where=str(run.path),
+                           got="another or no such file", hint=f"--use {entry['file']} as it was then")  # fmt: skip
+    task = run.config.get("task", {}).get("name")
+    if task == GIVEN:
+        raise RunError("the run was made by Trainer in Python", where=str(run.path),
+                       hint="Trainer(...).resume(run, train, val)")  # fmt: skip
+    return run, _recipe(task, [load_extension(Path(path)) for path in use])
+
+
+GIVEN = "given"  # the name of a task, model or data that came as a Python object
+
+
+def execute_and_report(
+    run: Run,
+    prepared: Prepared,
+    *,
+    callbacks: Sequence[Consumer] = (),
+    trackers: Mapping[str, Tracker] | None = None,
+    control: LoopControl | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Train what is left of a run and write its report."""
+    from paceline.report import write
+
+    if trackers is None:
+        chosen = prepared.config.tracking
+        trackers = {name: section.build(run.path) for name, section in chosen.items() if section.enabled}
+    execute(run, prepared, callbacks=callbacks, trackers=TrackerQueue(trackers), control=control, observer=observer)
+    write(run.path)
+    return run
+
+
+def _task_of(overrides: Overrides, base: Mapping[str, Any] | None) -> str | None:
+    if isinstance(overrides, Mapping):
+        chosen = overrides.get("task")
+    else:
+        chosen = next((text.partition("=")[2] for text in overrides if text.startswith("task=")), None)
+    if chosen is None and base is not None:
+        task = base.get("task")
+        chosen = task.get("name") if isinstance(task, Mapping) else None
+    return chosen
+
+
+def _recipe(task: str | None, extensions: Sequence[Extension]) -> Recipe:
+    own = {extension.recipe.name: extension.recipe for extension in extensions if extension.recipe is not None}
+    if task is None and len(own) == 1:
+        (task,) = own
+    if task is None:
+        raise ConfigError("no task was chosen", where="task", hint=" or ".join(f"task={n}" for n in recipes.names()))
+    recipe = own[task] if task in own else recipes.find(task)
+    for extension in extensions:
+        recipe = recipe.extended(extension)
+    return recipe
+
+
+def _values(overrides: Overrides) -> dict[str, Any]:
+    """Read overrides on top of a given config: values only, since nothing is composed."""
+    if isinstance(overrides, Mapping):
+        return undot(overrides)
+    from paceline.config.compose import GROUPS, parse_values
+
+    groups = [text for text in overrides if text.partition("=")[0] in GROUPS]
+    if groups:
+        raise ConfigError("a group cannot be chosen on top of --config", where="command line", got=groups[0],
+                          hint="compose a new config: leave out --config")  # fmt: skip
+    return parse_values(overrides)
+
+
+def _plan_beside(config: PathLike | None) -> Any:
+    """Return the plan of the run whose config is reused, so that the bits are the same; None for any other config."""
+    if config is None or not (Path(config).parent / "plan.json").is_file():
+        return None
+    run = Run(Path(config).parent)
+    return plan_from_json(run.read_json("plan.json"), where=str(run.path / "plan.json"))

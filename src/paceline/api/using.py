@@ -1,0 +1,165 @@
+"""Using a finished run: `evaluate` its selected states on a part, `predict` new input from the run folder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from paceline.api.runs import PathLike, open_with_recipe
+from paceline.checkpoint.files import write_text_atomic
+from paceline.data.fingerprint import part_fingerprint
+from paceline.data.loader import ArrayPass
+from paceline.data.npz import read_npz
+from paceline.data.scale import Scaler
+from paceline.errors import CheckpointError, DataError, RunError
+from paceline.evaluate import passes
+from paceline.evaluate.statistics import summarise
+from paceline.run.config import RunConfig, resolve
+from paceline.run.folder import Run, write_json
+from paceline.run.inputs import InMemory
+from paceline.run.openings import record_opening
+from paceline.run.start import reopen
+from paceline.train.runtime import autocast, resolve_device
+from paceline.types import DataSpec
+
+if TYPE_CHECKING:
+    from paceline.run.recipe import Recipe
+
+PREDICT_BATCH = 1024
+
+
+def evaluate(run: Run | PathLike, part: str = "val", *, use: Sequence[PathLike] = ()) -> dict[str, Any]:
+    """Evaluate every member's selected state on `val` or `test` again; write and return `evaluation_<part>.json`.
+
+    An evaluation on test data is put on record. Raises RunError or DataError when the run or its data do not allow it.
+    """
+    run, recipe = open_with_recipe(run, use)
+    if part not in ("val", "test"):
+        raise RunError("there is no such part to evaluate on", where="part", got=part, hint="val or test")
+    prepared = reopen(run, recipe)
+    split = prepared.splits[0]
+    assert prepared.dataset is not None
+    if not len(getattr(split, part)):
+        raise DataError("the data has no test part", where=str(run.path), hint="data.split.test_fraction=0.2")
+    if part == "test":
+        mark = part_fingerprint(prepared.dataset, split.test)
+        record_opening(run.path.parent, fingerprint=mark, run=run.name, by="evaluate")
+    rows = []
+    for job in prepared.jobs:
+        assert isinstance(job.inputs, InMemory)
+        device = resolve_device(job.config.device)
+        model = _with_weights(job.build_model(), run.best(job.member.id), job.member.id).to(device)
+        batches = job.inputs.part(part, job.config.training, device)
+        values = passes.evaluate(model, job.task, batches, autocast(job.config.training.amp, device))
+        scalars = {f"{part}_{name}": value for name, value in values.items() if not isinstance(value, list)}
+        rows.append({"id": job.member.id, "seed": job.member.seed, "fold": job.member.fold, "metrics": scalars})
+    sizes = {"n_train": len(split.train), "n_test": len(getattr(split, part))}
+    metrics = {name: _interval(rows, name, sizes) for name in rows[0]["metrics"]}
+    result = {"schema_version": 1, "run": run.name, "part": part, "metrics": metrics, "members": rows}
+    write_json(run.path / f"evaluation_{part}.json", result)
+    return result
+
+
+def predict(
+    run: Run | PathLike,
+    source: PathLike | Mapping[str, Any],
+    *,
+    members: Sequence[str] = (),
+    output: PathLike | None = None,
+    use: Sequence[PathLike] = (),
+) -> pd.DataFrame:
+    """Predict new input with the selected states of a run, from the run folder alone; one row per sample.
+
+    source: an .npz file or a mapping with `x` (N, T, F) or (N, F), and `lengths` (N,) for variable length, raw as the
+        training data was. members: which to use (all by default); with several, probabilities and numeric predictions
+        are averaged. output: a CSV to write.
+
+    Columns: `prediction`, and per class `p_<class>`; for regression `prediction` (`prediction_<i>` for several targets).
+    """
+    run, recipe = open_with_recipe(run, use)
+    chosen = list(members) or run.members
+    found = [_predict_member(run, recipe, member, source) for member in chosen]
+    names = found[0][0]
+    table = _table([arrays for _, arrays in found], names)
+    if output is not None:
+        write_text_atomic(Path(output), table.to_csv(index_label="sample"))
+    return table
+
+
+def _interval(rows: Sequence[Mapping[str, Any]], name: str, sizes: Mapping[str, float]) -> dict[str, Any]:
+    interval = summarise([(row["seed"], row["fold"], row["metrics"][name]) for row in rows], **sizes)
+    bounds = None if interval.low is None else [interval.low, interval.high]
+    return {"mean": interval.mean, "std": interval.std, "ci95": bounds, "n": interval.n, "method": interval.method}
+
+
+def _predict_member(
+    run: Run, recipe: Recipe, member: str, source: PathLike | Mapping[str, Any]
+) -> tuple[list[str], dict[str, np.ndarray[Any, Any]]]:
+    best = run.best(member)
+    config = resolve(best["config"], recipe)
+    spec = DataSpec(
+        shapes={name: tuple(shape) for name, shape in best["shapes"].items()},
+        classes=tuple(best["classes"]), channels=tuple(best["channels"]), class_counts=tuple(best["class_counts"]),
+    )  # fmt: skip
+    device = resolve_device(config.device)
+    columns = _input_columns(source, spec, best["scaler"])
+    model = _with_weights(config.model.build(spec), best, member).to(device)
+    task = config.task.build(spec, config.loss.build(spec))
+    tensors = {name: torch.from_numpy(column).to(device) for name, column in columns.items()}
+    batches = ArrayPass(tensors, PREDICT_BATCH)
+    return list(spec.classes), passes.predict(model, task, batches, _autocast(config, device))
+
+
+def _autocast(config: RunConfig, device: torch.device) -> Any:
+    return autocast(config.training.amp, device)
+
+
+def _with_weights(model: nn.Module, best: Mapping[str, Any], member: str) -> nn.Module:
+    try:
+        model.load_state_dict(best["model_state_dict"])
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError("the weights do not fit the model", where=f"members/{member}/best.pt",
+                              got=str(error).splitlines()[-1].strip()) from None  # fmt: skip
+    return model
+
+
+def _input_columns(
+    source: PathLike | Mapping[str, Any], spec: DataSpec, scaler: Mapping[str, Any] | None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return `x` and, where the model knows masks, `mask`: checked and scaled like the training data."""
+    from paceline.data.dataset import dataset
+
+    arrays = dict(source) if isinstance(source, Mapping) else dict(read_npz(Path(source)))
+    where = "input" if isinstance(source, Mapping) else str(source)
+    if "x" not in arrays:
+        raise DataError("the input has no array 'x'", where=where, got=", ".join(sorted(arrays)) or "nothing")
+    checked = dataset(x=arrays["x"], lengths=arrays.get("lengths"), source=where)
+    x, mask = checked.columns["x"], checked.columns.get("mask")
+    if x.ndim - 1 != len(spec.shapes["x"]) or x.shape[-1] != spec.n_features:
+        raise DataError("the input does not look like the training data", where=where,
+                        got=f"x of shape {x.shape}", hint=f"(samples, {', '.join(map(str, spec.shapes['x']))})")  # fmt: skip
+    if scaler is not None:
+        x = Scaler.from_dict(scaler).apply(x, mask)
+    columns = {"x": np.array(x)}
+    if mask is not None or "mask" in spec.shapes:
+        columns["mask"] = np.array(mask) if mask is not None else np.ones(x.shape[:2], dtype=bool)
+    return columns
+
+
+def _table(found: Iterable[Mapping[str, np.ndarray[Any, Any]]], classes: Sequence[str]) -> pd.DataFrame:
+    """Average over members; return one row per sample."""
+    members = list(found)
+    if classes:
+        probability = np.mean([arrays["probability"] for arrays in members], axis=0)
+        labels = np.array(classes, dtype=object)[probability.argmax(axis=1)]
+        return pd.DataFrame({"prediction": labels} | {f"p_{c}": probability[:, i] for i, c in enumerate(classes)})
+    prediction = np.mean([arrays["prediction"] for arrays in members], axis=0)
+    flat = prediction.reshape(len(prediction), -1)
+    names = ["prediction"] if flat.shape[1] == 1 else [f"prediction_{i}" for i in range(flat.shape[1])]
+    return pd.DataFrame(flat, columns=names)

@@ -1,0 +1,84 @@
+"""The commands that show and use results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from paceline.run.folder import Run
+
+
+def print_results(run: Run, console: Console) -> None:
+    """Print the tables of a finished run and where its report is."""
+    from paceline.report.table import terminal_tables
+
+    for part in terminal_tables(run.summary):
+        console.print(part)
+    console.print(Text(f"report: {run.path / 'report.html'}"), soft_wrap=True)
+
+
+def evaluate_command(path: Path, part: str, use: Sequence[Path]) -> None:
+    from paceline.api.using import evaluate
+
+    result = evaluate(path, part, use=use)
+    table = Table("metric", "mean", "95 % interval", "n", box=None, pad_edge=False)
+    for name, row in result["metrics"].items():
+        bounds = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} to {row['ci95'][1]:.4f}"
+        mean = "-" if row["mean"] is None else f"{row['mean']:.4f}"
+        table.add_row(Text(name), mean, bounds, str(row["n"]))
+    console = Console()
+    console.print(table)
+    console.print(Text(f"written: {path / f'evaluation_{part}.json'}"), soft_wrap=True)
+
+
+def predict_command(path: Path, source: Path, output: Path | None, members: Sequence[str], use: Sequence[Path]) -> None:
+    from paceline.api.using import predict
+
+    table = predict(path, source, members=members, output=output, use=use)
+    console = Console()
+    if output is None:
+        console.out(table.to_csv(index_label="sample"), end="", highlight=False)
+    else:
+        console.print(Text(f"{len(table)} predictions written to {output}"), soft_wrap=True)
+
+
+def report_command(path: Path) -> None:
+    from paceline.report import write
+    from paceline.run.folder import open_run
+
+    run = open_run(path)
+    assert run.summary  # says so when the run is not finished
+    write(run.path)
+    print_results(run, Console())
+
+
+def config_command(
+    overrides: Sequence[str], config: Path | None, use: Sequence[Path], config_dir: Path | None
+) -> None:
+    from paceline.api.runs import configure
+    from paceline.config.tree import to_yaml
+
+    resolved, _ = configure(overrides=list(overrides), config=config, use=use, config_dir=config_dir)
+    Console().out(to_yaml(resolved.tree()), end="", highlight=False)
+
+
+def tasks_command(use: Sequence[Path]) -> None:
+    from paceline import recipes
+    from paceline.run.use import load_extension
+
+    found = [recipes.find(name) for name in recipes.names()]
+    extensions = [load_extension(path) for path in use]
+    found += [extension.recipe for extension in extensions if extension.recipe is not None]
+    table = Table("task", "models", "data", "losses", "what it is for", box=None, pad_edge=False)
+    for recipe in found:
+        cells = (recipe.name, *(", ".join(recipe.sections(g)) for g in ("model", "data", "loss")), recipe.description)
+        table.add_row(*(Text(cell) for cell in cells))
+    console = Console()
+    console.print(table)
+    console.print(Text("\ntrain one: paceline train task=NAME     your own: paceline new NAME"))

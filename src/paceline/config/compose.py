@@ -1,0 +1,100 @@
+"""Composition: Hydra picks group options and applies overrides; it never judges a key or instantiates anything."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paceline.config.suggest import hint
+from paceline.config.tree import Tree, put, to_yaml
+from paceline.errors import ConfigError
+
+GROUPS = ("task", "model", "data", "loss", "training", "tracking", "hpo")
+CONF = Path(__file__).parent / "conf"
+
+Options = Mapping[str, Mapping[str, Mapping[str, Any]]]  # group -> option -> its content
+
+
+def compose(overrides: Sequence[str], options: Options, folders: Sequence[Path] = ()) -> Tree:
+    """Return the composed config as a plain tree.
+
+    `overrides` use Hydra's grammar: `model=gru` chooses a group's option, `training.num_epochs=15` sets a value.
+    `options` are the choices that exist; an option of the same name in one of `folders` (the user's first, then the
+    recipe's) replaces it. Raises ConfigError for what Hydra cannot parse or find.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    arguments = [_argument(text) for text in overrides]
+    with tempfile.TemporaryDirectory(prefix="paceline-conf-") as stubs:
+        _write_options(Path(stubs), options)
+        path = ",".join(f"file://{folder.resolve()}" for folder in [*folders, Path(stubs)])
+        try:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                composed = hydra_compose("config", overrides=[f"hydra.searchpath=[{path}]", *arguments])
+            tree = OmegaConf.to_container(composed, resolve=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _explain(error, overrides, options) from None
+    assert isinstance(tree, dict)
+    return {str(name): value for name, value in tree.items() if value is not None}
+
+
+def parse_values(overrides: Sequence[str]) -> Tree:
+    """Return `key=value` texts as a tree, in Hydra's grammar, without choosing any group."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    tree: Tree = {}
+    for text in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(_argument(text))
+        except OverrideParseException as error:
+            raise _explain(error, overrides, {}) from None
+        put(tree, parsed.key_or_group, parsed.value())
+    return tree
+
+
+def _argument(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    name = name.lstrip("+").strip()
+    if not equals or not name or name.startswith("-"):
+        raise ConfigError("an argument is not of the form key=value", where="command line", got=text,
+                          hint="training.num_epochs=15, or --help for the options")  # fmt: skip
+    if name == "hydra" or name.startswith("hydra."):
+        raise ConfigError("Hydra's own settings cannot be changed here", where=name, got=text)
+    bare = text.lstrip("+")
+    return bare if name in GROUPS else f"++{bare}"
+
+
+def _write_options(folder: Path, options: Options) -> None:
+    for group, choices in options.items():
+        (folder / group).mkdir()
+        for name, content in choices.items():
+            header = "# @package _global_\n" if group == "task" else ""
+            (folder / group / f"{name}.yaml").write_text(header + to_yaml(content), encoding="utf-8")
+
+
+def _explain(error: Exception, overrides: Sequence[str], options: Options) -> ConfigError:
+    """Say in one error what Hydra found wrong."""
+    text = str(error)
+    missing = re.search(r"Could not find '(\w+)/([^']*)'", text)
+    if missing:
+        group, name = missing.groups()
+        listed = re.search(r"Available options in '\w+':\n((?:\t.*\n?)+)", text)
+        names = listed.group(1).split() if listed else list(options.get(group, ()))
+        return ConfigError(f"there is no {group} of that name", where=group, got=name, hint=hint(name, names))
+    if "You must specify 'task'" in text:
+        names = list(options.get("task", ()))
+        return ConfigError("no task was chosen", where="task", hint="task=" + " or task=".join(sorted(names)))
+    parsing = re.search(r"Error parsing override '(.*?)'\n(.*)", text)
+    if parsing:
+        got = next((o for o in overrides if o in parsing.group(1)), parsing.group(1).lstrip("+"))
+        return ConfigError("an argument cannot be parsed", where="command line", got=got,
+                           hint="quote values with special characters: 'key=\"some: value\"'")  # fmt: skip
+    return ConfigError("the configuration cannot be composed", where="command line", got=text.splitlines()[0])

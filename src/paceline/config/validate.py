@@ -1,0 +1,69 @@
+"""Judging a tree: pydantic checks keys and types, and the error names the dotted path and the nearest valid name."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from paceline.config.section import Section
+from paceline.config.suggest import hint
+from paceline.errors import ConfigError
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+def validate(section: type[SectionType], tree: Mapping[str, Any], path: str = "") -> SectionType:
+    """Return the section that `tree` describes. `path` is where it stands in the config.
+
+    Raises ConfigError for the first unknown key, wrong type or value out of range.
+    """
+    try:
+        return section.model_validate(dict(tree))
+    except ValidationError as error:
+        raise _explain(error, section, path) from None
+
+
+def keys(section: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Yield every dotted key that a section accepts."""
+    for name, field in section.model_fields.items():
+        dotted = f"{path}.{name}" if path else name
+        yield dotted
+        for inner in _sections(field.annotation):
+            yield from keys(inner, dotted)
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _sections(argument)
+
+
+def _explain(error: ValidationError, section: type[Section], path: str) -> ConfigError:
+    # An unknown key first: it is the likeliest mistake, and often the cause of the others.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    valid = list(keys(section, path))
+    where = ".".join([path] * bool(path) + [str(part) for part in first["loc"] if _is_key(part)])
+    got = first.get("input")
+    if first["type"] == "extra_forbidden":
+        return ConfigError("unknown config key", where=where, got=got, hint=_nearest_keys(where, valid))
+    if first["type"] == "missing":
+        return ConfigError("a required config value is missing", where=where, hint=f"{where}=...")
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"a config value is not valid: {message[0].lower()}{message[1:]}", where=where, got=got)
+
+
+def _is_key(part: object) -> bool:
+    """Leave out pydantic's own labels for the branches of a union."""
+    return isinstance(part, int) or (isinstance(part, str) and part.isidentifier() and part not in _BRANCHES)
+
+
+_BRANCHES = {"int", "float", "str", "bool", "list", "tuple", "literal", "none"}
+
+
+def _nearest_keys(where: str, valid: list[str]) -> str:
+    siblings = [key for key in valid if key.rpartition(".")[0] == where.rpartition(".")[0]]
+    return hint(where, siblings or valid)

@@ -1,0 +1,107 @@
+"""Batches from memory: tensor indexing only, order from (seed, fold, epoch), one gather per block of batches.
+
+K members, B samples in a batch. Every batch of a feed has a leading member axis: (K, B, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paceline import noise
+
+if TYPE_CHECKING:
+    from paceline.types import Batch, Member
+
+BLOCK_BYTES = 64 * 2**20  # a shuffled copy is made of at most this much at once; its batches are views
+
+
+class Feed(Protocol):
+    """Training batches, addressable by position, so that a resumed run asks for the same ones again."""
+
+    @property
+    def steps_per_epoch(self) -> tuple[int, ...]:
+        """Optimizer steps in an epoch of each member: accumulation groups, the last one perhaps smaller."""
+        ...
+
+    def group(self, step: int) -> list[Batch]:
+        """Return the accumulation group of an optimizer step (counted from 0); leaves are (K, B, ...)."""
+        ...
+
+
+def sample_order(member: Member, epoch: int, size: int) -> np.ndarray:
+    """Return a permutation of `size` samples that depends on (seed, fold, epoch) alone."""
+    key = noise.key(noise.stream(member.seed, member.fold, "order"), epoch)
+    return np.random.Generator(np.random.Philox(key)).permutation(size)
+
+
+class ArrayFeed:
+    """Columns in memory (on the device already) for one member.
+
+    Shuffled anew each epoch, no sample dropped. A block of whole batches is gathered at once; each batch is a view.
+    """
+
+    def __init__(self, columns: Mapping[str, Tensor], member: Member, batch_size: int, accumulation: int = 1) -> None:
+        self._columns, self._member = dict(columns), member
+        self._batch_size, self._accumulation = batch_size, accumulation
+        first = next(iter(self._columns.values()))
+        self._size, self._device = len(first), first.device
+        row_bytes = sum(c.element_size() * c[:1].numel() for c in self._columns.values())
+        self._block = max(1, BLOCK_BYTES // max(1, row_bytes * batch_size))  # batches
+        self._at: tuple[int, int] | None = None  # (epoch, block) that `_views` holds
+        self._views: list[Batch] = []
+        self._order = torch.empty(0, dtype=torch.int64)
+
+        self._batches = -(-self._size // batch_size)
+        self._steps = -(-self._batches // accumulation)
+
+    @property
+    def steps_per_epoch(self) -> tuple[int, ...]:
+        return (self._steps,)
+
+    def group(self, step: int) -> list[Batch]:
+        epoch, index = divmod(step, self._steps)
+        if self._accumulation == 1:
+            return [self._batch(epoch, index)]
+        first = index * self._accumulation
+        return [self._batch(epoch, b) for b in range(first, min(first + self._accumulation, self._batches))]
+
+    def _batch(self, epoch: int, index: int) -> Batch:
+        block, within = divmod(index, self._block)
+        if self._at != (epoch, block):
+            self._gather(epoch, block)
+        return self._views[within]
+
+    def _gather(self, epoch: int, block: int) -> None:
+        if self._at is None or self._at[0] != epoch:
+            order = torch.from_numpy(sample_order(self._member, epoch, self._size))
+            self._order = order.to(self._device)
+        rows = self._order[block * self._block * self._batch_size : (block + 1) * self._block * self._batch_size]
+        split = {
+            name: column.index_select(0, rows).unsqueeze(0).split(self._batch_size, dim=1)
+            for name, column in self._columns.items()
+        }
+        self._views = [dict(zip(split, leaves, strict=True)) for leaves in zip(*split.values(), strict=True)]
+        self._at = (epoch, block)
+
+
+class ArrayPass:
+    """One pass over a part, in order, in large batches that are views; leaves are (B, ...)."""
+
+    def __init__(self, columns: Mapping[str, Tensor], batch_size: int) -> None:
+        self._columns, self._batch_size = dict(columns), batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        split = {name: column.split(self._batch_size) for name, column in self._columns.items()}
+        for leaves in zip(*split.values(), strict=True):
+            yield dict(zip(split, leaves, strict=True))
+
+
+def take(columns: Mapping[str, np.ndarray], rows: Sequence[int] | np.ndarray, device: torch.device) -> dict[str, Tensor]:
+    """Return some rows of NumPy columns as tensors on the device."""
+    index = np.asarray(rows, dtype=np.int64)
+    return {name: torch.from_numpy(np.ascontiguousarray(column[index])).to(device) for name, column in columns.items()}

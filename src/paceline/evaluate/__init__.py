@@ -1,0 +1,3 @@
+"""Evaluation: passes over a split, and the statistics of what they give."""
+
+from __future__ import annotations

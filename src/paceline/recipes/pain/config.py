@@ -1,0 +1,70 @@
+"""The models a config can choose for this recipe. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator
+
+from paceline.models.config import ModelConfig
+from paceline.types import DataSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Gru(ModelConfig):
+    """A stack of GRU layers and a linear head on the last state; causal unless `bidirectional`.
+
+    dropout: rate between layers and before the head. bidirectional: needs the whole sequence, so for offline use only.
+    """
+
+    name: Literal["gru"] = "gru"
+    hidden_size: int = Field(default=256, ge=1)
+    num_layers: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
+    bidirectional: bool = False
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        from paceline.recipes.pain.model import RecurrentClassifier
+
+        return RecurrentClassifier(
+            self.name, spec.n_features, spec.n_classes,
+            hidden_size=self.hidden_size, num_layers=self.num_layers,
+            dropout=self.dropout, bidirectional=self.bidirectional,
+        )  # fmt: skip
+
+
+class ConvGru(ModelConfig):
+    """Convolutions with batch normalisation, a bidirectional GRU, pooling over time, a linear head. For offline use.
+
+    channels: output channels of each convolution block. kernel_size: steps, odd. pooling: `attention`, `mean`, or
+    `last` (the final states). dropout: rate after each block, between GRU layers and before the head.
+    """
+
+    name: Literal["conv_gru"] = "conv_gru"
+    channels: tuple[int, ...] = Field(default=(64, 64), min_length=1)
+    kernel_size: int = Field(default=3, ge=1)
+    hidden_size: int = Field(default=64, ge=1)
+    num_layers: int = Field(default=1, ge=1)
+    dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
+    pooling: Literal["attention", "mean", "last"] = "attention"
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("the kernel size must be odd, so that a block keeps the number of steps")
+        return value
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        from paceline.recipes.pain.model import ConvGruClassifier
+
+        return ConvGruClassifier(
+            spec.n_features, spec.n_classes,
+            channels=self.channels, kernel_size=self.kernel_size, hidden_size=self.hidden_size,
+            num_layers=self.num_layers, dropout=self.dropout, pooling=self.pooling,
+        )  # fmt: skip
+
+
+MODELS: dict[str, type[ModelConfig]] = {"gru": Gru, "conv_gru": ConvGru}

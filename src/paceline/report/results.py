@@ -1,0 +1,270 @@
+"""The result of a run as plain values: metrics with intervals, members, the verdict. Reads a `summary.json` tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from paceline.report.files import Json, items, section, sections
+from paceline.report.words import (
+    THIN,
+    capital,
+    clean,
+    count,
+    finite,
+    label,
+    number,
+    places_for,
+    show,
+    span,
+    split_of,
+)
+
+_SMOOTHINGS = {"ema": "an exponential average", "median_ema": "a running median and an exponential average"}
+_ORDER = {"test": 0, "val": 1, "best": 2, "last": 3, "train": 4, "": 5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One row of `summary.metrics`: mean over members, standard deviation, 95 % interval of the mean."""
+
+    name: str
+    mean: float | None
+    std: float | None
+    interval: tuple[float, float] | None
+    n: int
+    method: str
+    values: tuple[float | None, ...] = ()
+
+    @property
+    def short_method(self) -> str:
+        """The method without its explanation: `t over 5 seeds, one split`."""
+        return self.method.partition(":")[0]
+
+    @property
+    def places(self) -> int | None:
+        """Decimals to print: two significant digits of the half width, else of the standard deviation."""
+        half = (self.interval[1] - self.interval[0]) / 2 if self.interval else None
+        return places_for(half) if places_for(half) is not None else places_for(self.std)
+
+    @property
+    def range_text(self) -> str:
+        """`0.9851 to 0.9901`, or a dash."""
+        return self.range_with(self.places)
+
+    def range_with(self, places: int | None) -> str:
+        """The interval with other decimals than its own."""
+        return " to ".join(show(edge, places) for edge in self.interval) if self.interval else show(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which epoch's weights a member kept, and why."""
+
+    metric: str = ""
+    mode: str = ""
+    smoothing: str = ""
+    epoch: float | None = None
+    step: float | None = None
+    value: float | None = None
+    smoothed: float | None = None
+    raw_best_epoch: float | None = None
+    raw_best_value: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberResult:
+    """One training: its place among the members, how it ended, what it chose, what it scored."""
+
+    id: str
+    seed: float | None = None
+    fold: float | None = None
+    variant: str = ""
+    status: str = ""
+    epochs: float | None = None
+    stopped: str = ""
+    chosen: Chosen = field(default_factory=Chosen)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return self.status == "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One point of the grid that was varied, with its own metrics."""
+
+    name: str
+    members: Sequence[MemberResult]
+    metrics: Sequence[Metric]
+
+
+def metrics_of(summary: Json) -> list[Metric]:
+    """All metrics (of the leading variant), test first, then validation, then the order of the summary."""
+    return _metrics(section(summary, "metrics"), leading_members(summary))
+
+
+def variants_of(summary: Json) -> list[Variant]:
+    """The variants, the leading one first; empty where nothing was varied."""
+    everyone = members_of(summary)
+    found: list[Variant] = []
+    for row in sections(summary, "variants"):
+        name = clean(row.get("name"))
+        own = [member for member in everyone if member.variant == name]
+        found.append(Variant(name=name, members=own, metrics=_metrics(section(row, "metrics"), own)))
+    return found if len(found) > 1 else []
+
+
+def leading_members(summary: Json) -> list[MemberResult]:
+    """The members that the summary's own metrics stand on: those of the leading variant, or all."""
+    everyone = members_of(summary)
+    if not variant_names(summary):
+        return everyone
+    return [member for member in everyone if member.variant == clean(summary.get("variant"))]
+
+
+def variant_names(summary: Json) -> list[str]:
+    """The names of the variants, the leading one first; empty where nothing was varied."""
+    names = [clean(row.get("name")) for row in sections(summary, "variants")]
+    return names if len(names) > 1 else []
+
+
+def members_of(summary: Json) -> list[MemberResult]:
+    """The members in the order of the summary."""
+    return [_member(row) for row in sections(summary, "members")]
+
+
+def headline_of(summary: Json, limit: int = 3) -> list[Metric]:
+    """The metrics that a reader looks at first: on test if it was opened, else on validation, else whatever there is.
+
+    The metric that chose the weights comes first (unless it is a loss), then accuracy, then the others, losses last.
+    """
+    rows = metrics_of(summary)
+    for split in ("test", "val", "best"):
+        here = [row for row in rows if split_of(row.name)[0] == split and row.mean is not None]
+        if here:
+            return sorted(here, key=lambda row: _rank(row.name, selection_metric(summary)))[:limit]
+    return [row for row in rows if row.mean is not None][:limit]
+
+
+def selection_metric(summary: Json) -> str:
+    """The name of the metric that chose the weights; empty where members differ in it or none is given."""
+    names = {member.chosen.metric for member in members_of(summary) if member.chosen.metric}
+    return names.pop() if len(names) == 1 else ""
+
+
+def verdict(summary: Json) -> str:
+    """One line: `Test accuracy 0.9876 (95 % 0.9851 to 0.9901, t over 5 seeds)`, and a second metric if there is one."""
+    rows = headline_of(summary, limit=2)
+    if not rows:
+        return "No result yet: no member has finished."
+    first, *others = rows
+    start = leading_words(summary)  # begins with a name, whose case is its own
+    name = label(first.name) if start else capital(label(first.name))
+    text = f"{start}{name} {show(first.mean, first.places)} ({interval_words(first)})"
+    for row in others:
+        extra = f"95{THIN}% {row.range_text}" if row.interval else "no interval"
+        text += f"; {label(row.name, with_split=False)} {show(row.mean, row.places)} ({extra})"
+    return text
+
+
+def interval_words(row: Metric) -> str:
+    """`95 % 0.9851 to 0.9901, t over 5 seeds`, or why there is none."""
+    if row.interval:
+        return f"95{THIN}% {row.range_text}" + (f", {row.short_method}" if row.method else "")
+    return row.method or "no interval"
+
+
+def selection_rule(chosen: Sequence[Chosen]) -> str:
+    """The rule in words, where all members share one; else empty."""
+    rules = {(one.metric, one.mode, one.smoothing) for one in chosen}
+    if len(rules) != 1:
+        return ""
+    metric, mode, smoothing = rules.pop()
+    extreme = "lowest" if mode == "min" else "highest"
+    smoothed = "" if smoothing in ("", "none") else f", smoothed by {_SMOOTHINGS.get(smoothing, smoothing)}"
+    return f"Each member keeps the weights with the {extreme} {label(metric)}{smoothed}."
+
+
+def leading_words(summary: Json) -> str:
+    """`lstm, the best of 3 variants by validation macro F1: `, or nothing where nothing was varied."""
+    names = variant_names(summary)
+    rule = selection_metric(summary)
+    judged = f" by {label(rule)}" if rule else ""
+    return f"{names[0]}, the best of {count(len(names), 'variant')}{judged}: " if names else ""
+
+
+def chosen_epochs(members: Sequence[MemberResult]) -> str:
+    """`epoch 25`, `epochs 22 to 34`, or nothing."""
+    epochs = finite(member.chosen.epoch for member in members if not member.failed)
+    if not epochs:
+        return ""
+    return ("epoch " if min(epochs) == max(epochs) else "epochs ") + span(epochs)
+
+
+def _rank(name: str, chosen_by: str) -> tuple[int, int]:
+    base = split_of(name)[1]
+    if base == "loss" or base.endswith("_loss"):
+        return (3, 0)
+    if base == split_of(chosen_by)[1]:
+        return (0, 0)
+    return (1, 0) if base == "accuracy" else (2, 0 if base == "f1_macro" else 1)
+
+
+def _metrics(table: Json, members: Sequence[MemberResult]) -> list[Metric]:
+    trained = [member for member in members if not member.failed]
+    rows = [_metric(name, row, trained) for name, row in table.items() if isinstance(row, Mapping)]
+    return sorted(rows, key=lambda row: _ORDER[split_of(row.name)[0]])
+
+
+def _metric(name: str, row: Json, members: Sequence[MemberResult]) -> Metric:
+    interval = [number(edge) for edge in items(row, "ci95")]
+    low, high = interval if len(interval) == 2 else (None, None)
+    return Metric(
+        name=clean(name),
+        mean=number(row.get("mean")),
+        std=number(row.get("std")),
+        interval=(low, high) if low is not None and high is not None else None,
+        n=int(number(row.get("n")) or 0),
+        method=clean(row.get("method")),
+        values=tuple(member.metrics.get(name) for member in members),
+    )
+
+
+def _member(row: Json) -> MemberResult:
+    chosen = section(row, "selection")
+    return MemberResult(
+        id=clean(row.get("id")),
+        seed=number(row.get("seed")),
+        fold=number(row.get("fold")),
+        variant=clean(row.get("variant")),
+        status=clean(row.get("status")),
+        epochs=number(row.get("epochs")),
+        stopped=clean(row.get("stopped")),
+        metrics={name: number(value) for name, value in section(row, "metrics").items()},
+        chosen=Chosen(
+            metric=clean(chosen.get("metric")),
+            mode=clean(chosen.get("mode")),
+            smoothing=clean(chosen.get("smoothing")),
+            epoch=number(chosen.get("epoch")),
+            step=number(chosen.get("step")),
+            value=number(chosen.get("value")),
+            smoothed=number(chosen.get("smoothed")),
+            raw_best_epoch=number(chosen.get("raw_best_epoch")),
+            raw_best_value=number(chosen.get("raw_best_value")),
+            reason=clean(chosen.get("reason")),
+        ),
+    )
+
+
+def limits_for(name: str, rows: Sequence[Metric]) -> tuple[float, float] | None:
+    """A common range for the strips of one metric on all splits, so that their positions can be compared."""
+    same = [row for row in rows if split_of(row.name)[1] == split_of(name)[1]]
+    edges = [edge for row in same for edge in [*finite(row.values), *(row.interval or ()), *finite([row.mean])]]
+    if not edges:
+        return None
+    low, high = min(edges), max(edges)
+    margin = 0.06 * (high - low) or 0.5
+    return low - margin, high + margin

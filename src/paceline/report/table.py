@@ -1,0 +1,108 @@
+"""The result of a run on a terminal: verdict, metrics, members. Fits 80 columns; plain text in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from paceline.report.files import Json
+from paceline.report.findings import findings
+from paceline.report.results import (
+    MemberResult,
+    headline_of,
+    members_of,
+    metrics_of,
+    selection_rule,
+    variants_of,
+    verdict,
+)
+from paceline.report.words import count, show, split_of
+
+_ROWS = 20  # a longer list of members is cut; the report has all of them
+
+
+def terminal_tables(summary: Json) -> list[RenderableType]:
+    """What the command line prints at the end of a run, in order; pass each to `rich.console.Console.print`.
+
+    The verdict, the metrics table (test where it was opened, and validation), the members table, and what to know
+    before using the figures. Names are printed as text, never as rich markup.
+    """
+    parts: list[RenderableType] = [Text(verdict(summary), style="bold")]
+    table, method = _metrics(summary)
+    if table.row_count:
+        parts += [Text(""), table]
+        parts += [_line(f"interval of the mean: {method}")] if method else []
+    if variants_of(summary):
+        parts += [Text(""), _variants(summary)]
+    members = members_of(summary)
+    if members:
+        parts += [Text(""), _members(members[:_ROWS])]
+        more = len(members) - _ROWS
+        parts += [_line(f"and {count(more, 'member')} more: see report.html")] if more > 0 else []
+        rule = selection_rule([member.chosen for member in members])
+        parts += [_line(f"why these epochs: {rule[:1].lower()}{rule[1:]}")] if rule else []
+    known = findings(summary)
+    if known:
+        parts += [Text(""), *(_line(f"! {text}", style="yellow") for text in known)]
+    return parts
+
+
+def _metrics(summary: Json) -> tuple[Table, str]:
+    table = _table()
+    table.add_column("metric", overflow="fold")
+    for heading in ("mean", "95 % interval", "std", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rows = [row for row in metrics_of(summary) if split_of(row.name)[0] in ("test", "val", "")]
+    for row in rows:
+        cells = (row.name, show(row.mean, row.places), row.range_text, show(row.std, row.places), str(row.n))
+        table.add_row(*(Text(cell) for cell in cells))
+    methods = {row.method for row in rows if row.interval}
+    return table, methods.pop() if len(methods) == 1 else ""
+
+
+def _variants(summary: Json) -> Table:
+    table = _table()
+    table.add_column("variant", overflow="fold")
+    main = headline_of(summary, limit=1)
+    name = main[0].name if main else ""
+    for heading in (name, "95 % interval", "members"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for variant in variants_of(summary):
+        row = next((row for row in variant.metrics if row.name == name), None)
+        cells = (show(row.mean, row.places), row.range_text) if row else (show(None), show(None))
+        table.add_row(*(Text(cell) for cell in (variant.name, *cells, f"{len(variant.members):,}")))
+    return table
+
+
+def _members(members: Sequence[MemberResult]) -> Table:
+    table = _table()
+    table.add_column("member", overflow="fold", min_width=8)
+    for heading in ("epoch", "smoothed", "raw", "raw best"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rule = selection_rule([member.chosen for member in members])
+    table.add_column("end" if rule else "why", overflow="fold", min_width=20)
+    for member in members:
+        chosen = member.chosen
+        epoch = show(None) if chosen.epoch is None else f"{chosen.epoch:g}"
+        best = show(chosen.raw_best_value)
+        best += f" at {chosen.raw_best_epoch:g}" if chosen.raw_best_epoch is not None else ""
+        # With one rule for all, the line below the table says why; a choice that the rule did not make says it here.
+        by_rule = bool(rule) and chosen.smoothed is not None
+        end = f"failed: {member.stopped}" if member.failed else member.stopped or member.status
+        why = end if by_rule or member.failed else chosen.reason or end
+        cells = (member.id, epoch, show(chosen.smoothed), show(chosen.value), best, why)
+        style = "red" if member.failed else ""
+        table.add_row(*(Text(cell, style=style) for cell in cells))
+    return table
+
+
+def _line(text: str, style: str = "dim") -> RenderableType:
+    return Padding(Text(text, style=style), (0, 0, 0, 2), expand=False)
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

@@ -1,0 +1,138 @@
+"""Names and numbers as people read them: shared by the page and the terminal tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+THIN = "\u202f"  # narrow no-break space, before a per cent sign
+MISSING = "–"
+
+_SPLITS = {
+    "test": "test",
+    "val": "validation",
+    "best": "validation (selected)",
+    "last": "last epoch",
+    "train": "training",
+}
+_METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1_macro": "macro F1",
+    "f1_micro": "micro F1",
+    "f1_weighted": "weighted F1",
+    "precision_macro": "macro precision",
+    "recall_macro": "macro recall",
+    "log_loss": "log-loss",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "mse": "MSE",
+    "mape": "MAPE",
+    "r2": "R²",
+    "roc_auc": "ROC AUC",
+    "ece": "calibration error (ECE)",
+    "lr": "learning rate",
+}
+_LOWER = {"loss", "rmse", "mae", "mse", "mape", "ece", "error"}
+_HIGHER = {"accuracy", "f1", "precision", "recall", "auc", "r2"}
+
+
+def clean(text: object) -> str:
+    """Fold to one line and drop control and direction characters, so that no name can drive a terminal or a page."""
+    raw = "" if text is None else str(text)
+    return " ".join("".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in raw).split())
+
+
+def number(value: object) -> float | None:
+    """Return a finite number, or None for anything else (None, NaN, infinity, text, bool, a list)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        as_float = float(value)
+    except OverflowError:
+        return None
+    return as_float if math.isfinite(as_float) else None
+
+
+def numbers(values: object) -> list[float | None]:
+    """Apply `number` to each item; anything but a list is an empty list."""
+    return [number(value) for value in values] if isinstance(values, (list, tuple)) else []
+
+
+def finite(values: Iterable[float | None]) -> list[float]:
+    """The values that are not None."""
+    return [value for value in values if value is not None]
+
+
+def places_for(spread: float | None) -> int | None:
+    """Decimals that leave two significant digits of a spread (a half width or a standard deviation), at most 6."""
+    if spread is None or not spread > 0:
+        return None
+    return min(6, max(0, 1 - math.floor(math.log10(spread))))
+
+
+def show(value: float | None, places: int | None = None) -> str:
+    """Print a number with `places` decimals, or with four significant digits. 1e6 and above use powers of ten."""
+    if value is None:
+        return MISSING
+    size = abs(value)
+    if size >= 1e6 or (0 < size < 1e-4 and (places is None or size < 0.5 * 10**-places)):
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa} × 10{_superscript(int(exponent))}".replace("-", "−")
+    if places is None:
+        places = 4 if size < 10 else max(0, 3 - math.floor(math.log10(size)))
+    return f"{value:.{places}f}".replace("-", "−")
+
+
+def percent(share: float, places: int = 1) -> str:
+    """`0.123` -> `12.3 %`."""
+    return f"{100 * share:.{places}f}{THIN}%"
+
+
+def split_of(name: str) -> tuple[str, str]:
+    """`val_f1_macro` -> (`val`, `f1_macro`); a name without a known split keeps an empty one."""
+    head, _, rest = name.partition("_")
+    return (head, rest) if head in _SPLITS and rest else ("", name)
+
+
+def label(name: str, *, with_split: bool = True) -> str:
+    """`val_f1_macro` -> `validation macro F1`; unknown words are kept, underscores become spaces."""
+    split, base = split_of(clean(name))
+    words = _METRICS.get(base, base.replace("_", " "))
+    return f"{_SPLITS[split]} {words}" if split and with_split else words
+
+
+def better(name: str) -> str:
+    """`lower` for losses and errors, `higher` for scores, empty where the name does not say."""
+    words = set(split_of(name)[1].split("_"))
+    return "lower" if words & _LOWER else "higher" if words & _HIGHER else ""
+
+
+def capital(text: str) -> str:
+    """First letter large, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """`1 member`, `5 members`, `12,345 samples`."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def span(values: Sequence[float], places: int = 0) -> str:
+    """`25` or `22 to 34`."""
+    low, high = show(min(values), places), show(max(values), places)
+    return low if low == high else f"{low} to {high}"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _superscript(exponent: int) -> str:
+    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -1,0 +1,88 @@
+"""RunConfig: everything that decides a run, validated and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import SerializeAsAny
+
+from paceline.config import Section
+from paceline.config.suggest import hint
+from paceline.config.tree import Tree
+from paceline.config.validate import validate
+from paceline.data.config import DataConfig
+from paceline.errors import ConfigError
+from paceline.losses import LossConfig
+from paceline.models.config import ModelConfig
+from paceline.run.recipe import Recipe
+from paceline.tasks.config import TaskConfig
+from paceline.track.config import TrackerConfig
+from paceline.train.config import MembersConfig, NumericsConfig, TrainingConfig
+
+CHOICES = ("task", "model", "data", "loss")
+
+
+class RunConfig(Section):
+    """One section per owner. The four choices are validated against the recipe's sections, by their `name`."""
+
+    schema_version: Literal[1] = 1
+    task: SerializeAsAny[TaskConfig]
+    model: SerializeAsAny[ModelConfig]
+    data: SerializeAsAny[DataConfig]
+    loss: SerializeAsAny[LossConfig]
+    members: MembersConfig = MembersConfig()
+    training: TrainingConfig = TrainingConfig()
+    tracking: dict[str, SerializeAsAny[TrackerConfig]] = {}
+    numerics: NumericsConfig = NumericsConfig()
+    device: str = "auto"
+
+    def tree(self) -> Tree:
+        """Return the resolved config as plain values, ready for YAML."""
+        return self.model_dump(mode="json")
+
+
+PLAIN: dict[str, type[Section]] = {"members": MembersConfig, "training": TrainingConfig, "numerics": NumericsConfig}
+
+
+def resolve(tree: Mapping[str, Any], recipe: Recipe) -> RunConfig:
+    """Judge a composed or reloaded tree. Raises ConfigError naming the dotted path and the nearest valid name."""
+    for key in tree:
+        if key not in RunConfig.model_fields:
+            raise ConfigError("unknown config key", where=str(key), got=tree[key],
+                              hint=hint(str(key), RunConfig.model_fields))  # fmt: skip
+    sections: dict[str, Any] = {}
+    for group in CHOICES:
+        sections[group] = _choice(group, _mapping(tree, group), recipe)
+    for name, section in PLAIN.items():
+        sections[name] = validate(section, _mapping(tree, name), name)
+    sections["tracking"] = _tracking(_mapping(tree, "tracking"), recipe)
+    rest = {key: tree[key] for key in ("schema_version", "device") if key in tree}
+    return validate(RunConfig, {**sections, **rest})
+
+
+def _choice(group: str, tree: Mapping[str, Any], recipe: Recipe) -> Section:
+    sections = recipe.sections(group)
+    name = tree.get("name")
+    if name not in sections:
+        raise ConfigError(f"there is no {group} of that name", where=f"{group}.name", got=name,
+                          hint=hint(str(name), sections))  # fmt: skip
+    section: type[Section] = sections[name]
+    return validate(section, tree, group)
+
+
+def _tracking(tree: Mapping[str, Any], recipe: Recipe) -> dict[str, Section]:
+    known = recipe.sections("tracking")
+    for name in tree:
+        if name not in known:
+            raise ConfigError("there is no tracker of that name", where=f"tracking.{name}", got=tree[name],
+                              hint=hint(name, known) if known else "trackers come from a --use file")  # fmt: skip
+    return {name: validate(known[name], _mapping(tree, name, "tracking."), f"tracking.{name}") for name in tree}
+
+
+def _mapping(tree: Mapping[str, Any], key: str, prefix: str = "") -> Mapping[str, Any]:
+    value = tree.get(key, {})
+    if not isinstance(value, Mapping):
+        raise ConfigError("this config key is a section, not a value", where=prefix + key, got=value,
+                          hint=f"{prefix}{key}.<key>=...")  # fmt: skip
+    return value

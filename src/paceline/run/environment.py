@@ -1,0 +1,56 @@
+"""What a run was made with: versions, machine, command. Recorded, never read back to decide anything but resume."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pydantic", "hydra-core")
+
+
+def describe(command: Sequence[str], used: Sequence[Path]) -> dict[str, Any]:
+    """Return the environment as plain values. `used` are the files given with `--use`; their SHA-256 is recorded."""
+    from paceline.run.use import file_sha256
+
+    return {
+        "schema_version": 1,
+        "paceline": importlib.metadata.version("paceline"),
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "git_commit": _git_commit(),
+        "command": list(command),
+        "use": [{"file": path.name, "sha256": file_sha256(path)} for path in used],
+    }
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _git_commit() -> str | None:
+    """The commit of the working folder, which is where a user's own code most likely is."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def command_line() -> list[str]:
+    """The command as a user would type it."""
+    return ["paceline", *sys.argv[1:]] if Path(sys.argv[0]).name.startswith("paceline") else list(sys.argv)

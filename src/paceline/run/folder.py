@@ -1,0 +1,176 @@
+"""The folder that holds everything about a run, and `Run`, the handle that reads it.
+
+    config.yaml plan.json environment.json splits.json summary.json members.csv log.jsonl timing.csv report.html
+    checkpoints/<cohort>/step-<n>/   logs/<cohort>.jsonl, .timing.csv, .done
+    members/<id>/ overrides.yaml history.csv history.json best.pt latest.pt predictions.npz
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from paceline.checkpoint.files import write_text_atomic
+from paceline.config.tree import Tree, merge, read_yaml, to_yaml
+from paceline.errors import RunError
+
+MADE_WITH = "config.yaml"
+
+
+class Run:
+    """A run folder. Reading only: what trains, writes through the functions of this package."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Tree:
+        """The resolved config that every member shares."""
+        return read_yaml(self.path / "config.yaml")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Metrics with intervals, members, selection. Raises RunError before the run has finished."""
+        return self.read_json("summary.json")
+
+    @property
+    def members(self) -> list[str]:
+        """Ids of all members, in the order of the plan."""
+        return [member for cohort in self.read_json("plan.json")["cohorts"] for member in cohort["members"]]
+
+    def history(self, member: str | None = None) -> dict[str, list[Any]]:
+        """Return the equal-length lists of one member (the first, unless named), an entry per evaluation."""
+        return self.read_json(f"members/{self._member(member)}/history.json")
+
+    def best(self, member: str | None = None) -> dict[str, Any]:
+        """Load `best.pt` of one member: weights on the CPU, config, selection, split, classes, scaler."""
+        from paceline.checkpoint.store import read_state
+
+        return read_state(self.member_folder(self._member(member)) / "best.pt")
+
+    def member_config(self, member: str) -> Tree:
+        """Return a member's resolved config: the run's, with its own differences laid over it."""
+        path = self.member_folder(member) / "overrides.yaml"
+        if not path.exists():
+            return self.config
+        return overlay(self.config, read_yaml(path))
+
+    def member_folder(self, member: str) -> Path:
+        return self.path / "members" / member
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read one of the run's JSON files. Raises RunError when it is missing or damaged."""
+        path = self.path / name
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"the run has no {name}", where=str(self.path),
+                           hint=f"paceline resume {self.path}" if self.is_run() else "the path of a run folder") from None  # fmt: skip
+        except (OSError, ValueError) as error:
+            raise RunError(f"{name} of the run cannot be read", where=str(path), got=str(error)) from None
+        if not isinstance(content, dict):
+            raise RunError(f"{name} of the run is damaged", where=str(path), got=type(content).__name__)
+        return content
+
+    def is_run(self) -> bool:
+        return (self.path / MADE_WITH).is_file()
+
+    def _member(self, member: str | None) -> str:
+        known = self.members
+        if member is None:
+            return known[0]
+        if member not in known:
+            raise RunError("the run has no such member", where=str(self.path), got=member, hint=", ".join(known[:5]))
+        return member
+
+
+def open_run(path: Path | str) -> Run:
+    """Return the run in a folder. Raises RunError when there is none."""
+    run = Run(path)
+    if not run.is_run():
+        what = "this folder is not a run" if run.path.is_dir() else "there is no such run"
+        raise RunError(what, where=str(path), hint="a folder that holds config.yaml, such as runs/<name>")
+    return run
+
+
+def new_name(task: str, model: str) -> str:
+    """Return `<task>-<model>-<yyyymmdd-hhmmss>-<4 hex>`."""
+    return f"{task}-{model}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def check_name(name: str) -> str:
+    """Return the name. Raises RunError unless it is one plain path component."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name):
+        raise RunError("a run's name must be letters, digits, dots, dashes and underscores", where="--name", got=name,
+                       hint="--name demo (the folder is chosen with --runs)")  # fmt: skip
+    return name
+
+
+def claim(runs: Path, name: str, *, overwrite: bool) -> Path:
+    """Return the path of the new run, after checking that it may be made. Nothing is written or removed yet."""
+    path = runs / check_name(name)
+    if path.exists() and not overwrite:
+        raise RunError("the run exists already", where=str(path),
+                       hint=f"--overwrite, another --name, or paceline resume {path}")  # fmt: skip
+    if path.exists() and not (Run(path).is_run() or not any(path.iterdir())):
+        raise RunError("the folder exists and is not a run: it is not overwritten", where=str(path))
+    return path
+
+
+def create(path: Path, texts: Mapping[str, str]) -> Run:
+    """Make the run folder with its first files, in one rename: it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.parent / f".{path.name}.{os.getpid()}.making"
+    shutil.rmtree(making, ignore_errors=True)
+    try:
+        for name, text in texts.items():
+            target = making / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_text_atomic(target, text)
+        for folder in ("checkpoints", "logs", "members"):
+            (making / folder).mkdir(exist_ok=True)
+        if path.exists():
+            replaced = path.parent / f".{path.name}.{os.getpid()}.replaced"
+            path.rename(replaced)
+            making.rename(path)
+            shutil.rmtree(replaced)
+        else:
+            making.rename(path)
+    except OSError as error:
+        raise RunError("the run folder cannot be made", where=str(path), got=str(error)) from None
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return Run(path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all; numbers that are not finite are refused."""
+    write_text_atomic(path, to_json(content))
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def overlay(base: Tree, overrides: Mapping[str, Any]) -> Tree:
+    """Lay a member's differences over the run's config; a section that names its choice replaces the whole section."""
+    whole = {k: v for k, v in overrides.items() if isinstance(v, Mapping) and "name" in v}
+    return merge(base, {k: v for k, v in overrides.items() if k not in whole}) | whole
+
+
+def overrides_text(overrides: Mapping[str, Any]) -> str:
+    return to_yaml(overrides) if overrides else "{}\n"

@@ -1,0 +1,114 @@
+"""A member's own files, derived from its trained state and its journal; they can always be derived again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from paceline.checkpoint.files import write_bytes_atomic, write_text_atomic
+from paceline.checkpoint.store import write_state
+from paceline.run.folder import to_json
+from paceline.run.inputs import InMemory
+from paceline.train.runtime import resolve_device
+
+if TYPE_CHECKING:
+    from paceline.run.build import Job
+    from paceline.train.cohort import CohortTraining
+
+SCHEMA_VERSION = 1
+Row = Mapping[str, Any]  # one line of a journal
+
+
+def publish_member(folder: Path, job: Job, cohort: CohortTraining, k: int, rows: Sequence[Row]) -> None:
+    """Write `best.pt`, `latest.pt`, `history.*` of one member, and its predictions once training is over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [row for row in rows if row["member"] == job.member.id]
+    selection = cohort.selectors[k].record()
+    for which, name in (("best", "best.pt"), ("current", "latest.pt")):
+        if cohort.at:
+            write_state(folder / name, _weights_file(job, cohort, k, which, rows, selection))
+    write_history(folder, rows)
+    if any(row["split"] == "best" for row in rows):
+        write_bytes_atomic(folder / "predictions.npz", _predictions(job, cohort, k))
+
+
+def write_history(folder: Path, rows: Sequence[Row]) -> None:
+    """Write `history.json` and `history.csv`: equal-length columns, one entry per evaluation, null where missing."""
+    history = history_of(rows)
+    write_text_atomic(folder / "history.json", to_json(history))
+    write_text_atomic(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
+
+
+def history_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Return the scalars of a member's `train` and `val` records as columns."""
+    entries: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        if row["split"] not in ("train", "val"):
+            continue
+        entry = entries.setdefault(row["step"], {"epoch": row["epoch"], "step": row["step"]})
+        for name, value in row["values"].items():
+            if not isinstance(value, list):
+                entry["lr" if name == "lr" else f"{row['split']}_{name}"] = value
+    columns = dict.fromkeys(name for entry in entries.values() for name in entry)
+    return {name: [entry.get(name) for entry in entries.values()] for name in columns}
+
+
+def _weights_file(
+    job: Job, cohort: CohortTraining, k: int, which: str, rows: Sequence[Row], selection: Mapping[str, Any]
+) -> dict[str, Any]:
+    kept = cohort.engine.weights(k, which)
+    epoch = selection["epoch"] if which == "best" else cohort.epoch(k)
+    last = [row for row in rows if row["split"] in ("val", "best") and row["epoch"] == epoch]
+    state: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "member": job.member.id,
+        "model_state_dict": kept["model"],
+        "epoch": epoch,
+        "step": selection["step"] if which == "best" else cohort.at,
+        "metrics": {f"val_{name}": value for name, value in last[-1]["values"].items()} if last else {},
+        "selection": dict(selection),
+        "config": job.config.tree(),
+        **_data_part(job),
+    }
+    return state | ({"optimizer_state_dict": kept["optimizer"]} if "optimizer" in kept else {})
+
+
+def _data_part(job: Job) -> dict[str, Any]:
+    """Return what prediction on raw input needs besides the weights. Index arrays become int64 tensors."""
+    spec = job.inputs.spec
+    part: dict[str, Any] = {
+        "classes": list(spec.classes),
+        "class_counts": list(spec.class_counts),
+        "channels": list(spec.channels),
+        "shapes": {name: list(shape) for name, shape in spec.shapes.items()},
+        "scaler": None,
+        "split_idx": None,
+    }
+    if isinstance(job.inputs, InMemory):
+        split, scaler = job.inputs.split, job.inputs.scaler
+        part["split_idx"] = {name: torch.from_numpy(getattr(split, name).copy()) for name in ("train", "val", "test")}
+        part["scaler"] = None if scaler is None else scaler.to_dict()
+    return part
+
+
+def _predictions(job: Job, cohort: CohortTraining, k: int) -> bytes:
+    """Return an .npz of the selected state's predictions: `val_index`, `val_y`, `val_prediction`, ..., `test_...`."""
+    device = resolve_device(job.config.device)
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for part, batches in job.inputs.passes(job.config.training, device).items():
+        found = cohort.engine.predict(k, batches)
+        arrays |= {f"{part}_{name}": value for name, value in found.items()}
+        if isinstance(job.inputs, InMemory):
+            rows = getattr(job.inputs.split, part)
+            arrays[f"{part}_index"] = rows
+            if "y" in job.inputs.dataset.columns:
+                arrays[f"{part}_y"] = job.inputs.dataset.columns["y"][rows]
+    target = io.BytesIO()
+    np.savez_compressed(target, allow_pickle=False, **arrays)
+    return target.getvalue()

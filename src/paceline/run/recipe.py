@@ -1,0 +1,100 @@
+"""What a recipe is: data, models and task under names that a config can choose, and its own defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from paceline.config.compose import Options
+from paceline.config.tree import undot
+from paceline.data.config import DataConfig
+from paceline.errors import ConfigError
+from paceline.losses import LOSSES, LossConfig
+from paceline.models.config import ModelConfig
+from paceline.tasks.config import ClassificationConfig, TaskConfig
+from paceline.track.config import TRACKERS, TrackerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One domain. The first entry of `data` and of `models` is the default choice.
+
+    `defaults` are dotted config values that differ from the core's (`{"training.num_epochs": 20}`); a recipe of the
+    package keeps them as YAML under `conf` instead (`conf/task/<name>.yaml`, `conf/model/<option>.yaml`).
+    """
+
+    name: str
+    data: Mapping[str, type[DataConfig]]
+    models: Mapping[str, type[ModelConfig]]
+    task: type[TaskConfig] = ClassificationConfig
+    loss: str = "cross_entropy"
+    losses: Mapping[str, type[LossConfig]] = field(default_factory=dict)
+    trackers: Mapping[str, type[TrackerConfig]] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    conf: Path | None = None
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        for names in ([self.name], self.data, self.models, self.losses, self.trackers):
+            for name in names:
+                if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                    raise ConfigError("a registered name must be letters, digits and underscores", got=name)
+        if not self.data or not self.models:
+            raise ConfigError("a recipe needs at least one data source and one model", where=self.name)
+
+    def sections(self, group: str) -> Mapping[str, type[Any]]:
+        """The choices of one group: name -> section."""
+        match group:
+            case "task":
+                return {self.name: self.task}
+            case "model":
+                return self.models
+            case "data":
+                return self.data
+            case "loss":
+                return {**LOSSES, **self.losses}
+            case "tracking":
+                return {**TRACKERS, **self.trackers}
+        raise AssertionError(group)
+
+    def extended(self, extension: Extension) -> Recipe:
+        """Return the recipe with a user's own choices added."""
+        return replace(
+            self,
+            models={**self.models, **extension.models},
+            losses={**self.losses, **extension.losses},
+            trackers={**self.trackers, **extension.trackers},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """What a `--use FILE.py` brings: a recipe, or losses, models and trackers for an existing one."""
+
+    recipe: Recipe | None = None
+    losses: Mapping[str, type[LossConfig]] = field(default_factory=dict)
+    models: Mapping[str, type[ModelConfig]] = field(default_factory=dict)
+    trackers: Mapping[str, type[TrackerConfig]] = field(default_factory=dict)
+
+
+def options(recipe: Recipe, tasks: Iterable[str]) -> Options:
+    """Return every group's options for composition; `tasks` are all the tasks that could have been chosen."""
+    chosen = [
+        {"override /data": next(iter(recipe.data))},
+        {"override /model": next(iter(recipe.models))},
+        {"override /loss": recipe.loss},
+    ]
+    task = {"defaults": chosen, **undot({"task.name": recipe.name, **recipe.defaults})}
+    groups = {group: {name: {"name": name} for name in recipe.sections(group)} for group in ("model", "data", "loss")}
+    return {"task": {**{name: {} for name in tasks}, recipe.name: task}, **groups}
+
+
+def conf_folders(recipe: Recipe, config_dir: Path | None) -> list[Path]:
+    """Return where YAML options are looked for: the user's folder (`./configs` unless given), then the recipe's."""
+    own = config_dir if config_dir is not None else Path("configs")
+    if config_dir is not None and not config_dir.is_dir():
+        raise ConfigError("the config folder does not exist", where="--config-dir", got=str(config_dir))
+    return [folder for folder in (own, recipe.conf) if folder is not None and folder.is_dir()]

@@ -1,0 +1,167 @@
+"""The run's derived files: `log.jsonl`, `timing.csv`, `members.csv`, `summary.json`, from the journals of its cohorts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from paceline.checkpoint.files import write_text_atomic
+from paceline.data.fingerprint import part_fingerprint
+from paceline.evaluate.statistics import summarise
+from paceline.run.folder import Run, write_json
+from paceline.run.openings import count_openings
+from paceline.track.journal import read_journal
+from paceline.train.config import lower_is_better
+
+if TYPE_CHECKING:
+    from paceline.run.build import Prepared
+
+PARTS = {"best": "val", "test": "test"}  # the records that results come from
+
+
+def finish(run: Run, prepared: Prepared) -> None:
+    """Derive every file of a finished run; doing it again gives the same files (but for wall times)."""
+    cohorts = [cohort.id for cohort in prepared.plan.cohorts]
+    logs = [(run.path / "logs" / f"{cohort}.jsonl").read_text(encoding="utf-8") for cohort in cohorts]
+    write_text_atomic(run.path / "log.jsonl", "".join(logs))
+    timing = [(run.path / "logs" / f"{cohort}.timing.csv").read_text(encoding="utf-8") for cohort in cohorts]
+    write_text_atomic(run.path / "timing.csv", "member,step,epoch,seconds\n" + "".join(timing))
+    members = [_member(run, prepared, k) for k in range(len(prepared.jobs))]
+    write_text_atomic(run.path / "members.csv", _table(members).to_csv(index=False))
+    write_json(run.path / "summary.json", _summary(run, prepared, members))
+
+
+def _member(run: Run, prepared: Prepared, k: int) -> dict[str, Any]:
+    """Return one member's line of the summary."""
+    member = prepared.jobs[k].member
+    cohort = next(c for c in prepared.plan.cohorts if member.id in c.members)
+    outcome = next(m for m in run.read_json(f"logs/{cohort.id}.done")["members"] if m["id"] == member.id)
+    rows = [row for row in read_journal(run.path / "logs" / f"{cohort.id}.jsonl") if row["member"] == member.id]
+    values = {f"{PARTS[r['split']]}_{name}": v for r in rows if r["split"] in PARTS for name, v in r["values"].items()}
+    return {
+        "id": member.id,
+        "variant": member.variant,
+        "seed": member.seed,
+        "fold": member.fold,
+        "status": outcome["status"],
+        "stopped": outcome["reason"],
+        "epochs": max((row["epoch"] for row in rows), default=0),
+        "selection": outcome["selection"],
+        "metrics": {name: value for name, value in values.items() if not isinstance(value, list)},
+        "lists": {name: value for name, value in values.items() if isinstance(value, list)},
+    }
+
+
+def _table(members: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    keys = ("id", "variant", "seed", "fold", "status", "epochs")
+    rows = [
+        {key: m[key] for key in keys} | {"selected_epoch": m["selection"]["epoch"]} | m["metrics"] for m in members
+    ]
+    return pd.DataFrame(rows)
+
+
+def _summary(run: Run, prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    config = prepared.config
+    variants = _variants(prepared, members)
+    leading = variants[0]["name"]
+    of_leading = [m for m in members if m["variant"] == leading]
+    failed = [m["id"] for m in members if m["status"] == "failed"]
+    return {
+        "schema_version": 1,
+        "run": run.name,
+        "task": config.task.name,
+        "model": config.model.name,
+        "data": config.data.name,
+        "status": "failed" if len(failed) == len(members) else "finished",
+        "failed": failed,
+        "variant": leading,
+        "metrics": variants[0]["metrics"],
+        "variants": variants if len(variants) > 1 else [],
+        "members": [{key: value for key, value in m.items() if key != "lists"} for m in members],
+        **_class_results(of_leading, prepared),
+        "test_openings": _openings(run, prepared),
+        "seconds": _seconds(run),
+    }
+
+
+def _variants(prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each variant with its metrics, the best mean of the selection metric on validation first."""
+    metric = prepared.config.training.selection.metric
+    sign = 1 if lower_is_better(metric) else -1
+    found = []
+    for name in dict.fromkeys(m["variant"] for m in members):
+        own = [m for m in members if m["variant"] == name]
+        found.append({"name": name, "members": len(own), "metrics": _intervals(prepared, own)})
+
+    def rank(variant: Mapping[str, Any]) -> float:
+        mean = variant["metrics"].get(metric, {}).get("mean")
+        return math.inf if mean is None else sign * mean
+
+    return sorted(found, key=rank)
+
+
+def _intervals(prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for m in members for name in m["metrics"])
+    return {name: _interval(prepared, members, name) for name in names}
+
+
+def _interval(prepared: Prepared, members: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    scores = [(m["seed"], m["fold"], _number(m["metrics"][name])) for m in members if name in m["metrics"]]
+    # With redrawn splits the test part stays the same for all, so only validation varies with the data.
+    redrawn = prepared.config.members.split_seed == "per_seed" and not name.startswith("test_")
+    sizes: dict[str, float] = {}
+    if prepared.splits:
+        split = prepared.splits[0]
+        sizes = {"n_train": len(split.train), "n_test": len(getattr(split, name.partition("_")[0]))}
+    interval = summarise(scores, **sizes, redrawn=redrawn and bool(sizes))
+    bounds = None if interval.low is None else [interval.low, interval.high]
+    return {"mean": interval.mean, "std": interval.std, "ci95": bounds, "n": interval.n, "method": interval.method}
+
+
+def _class_results(members: Sequence[Mapping[str, Any]], prepared: Prepared) -> dict[str, Any]:
+    """Return confusion counts and per-class scores, summed over the members."""
+    classes = list(prepared.jobs[0].inputs.spec.classes)
+    confusion: dict[str, Any] = {}
+    per_class: dict[str, Any] = {}
+    for part in PARTS.values():
+        matrices = [m["lists"][f"{part}_confusion"] for m in members if f"{part}_confusion" in m["lists"]]
+        if not classes or not matrices:
+            continue
+        counts = np.sum(np.array(matrices, dtype=np.int64), axis=0)
+        confusion[part] = {"classes": classes, "counts": counts.tolist()}
+        per_class[part] = {"classes": classes, **_scores(counts)}
+    return {"confusion": confusion, "per_class": per_class}
+
+
+def _scores(counts: np.ndarray[Any, Any]) -> dict[str, list[Any]]:
+    hits, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+
+    def ratio(part: np.ndarray[Any, Any], whole: np.ndarray[Any, Any]) -> list[float]:
+        return [float(x) for x in np.divide(part, whole, out=np.zeros(len(hits)), where=whole > 0)]
+
+    return {
+        "precision": ratio(hits, predicted),
+        "recall": ratio(hits, support),
+        "f1": ratio(2 * hits, support + predicted),
+        "support": support.tolist(),
+    }
+
+
+def _openings(run: Run, prepared: Prepared) -> int | None:
+    if prepared.dataset is None or not prepared.splits or not len(prepared.splits[0].test):
+        return None
+    return count_openings(run.path.parent, part_fingerprint(prepared.dataset, prepared.splits[0].test))
+
+
+def _seconds(run: Run) -> float:
+    """Wall time of training, summed over members (the last line of each)."""
+    timing = pd.read_csv(run.path / "timing.csv")
+    return float(timing.groupby("member")["seconds"].max().sum()) if len(timing) else 0.0
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

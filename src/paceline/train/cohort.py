@@ -1,0 +1,162 @@
+"""The state of a cohort in training: everything that can affect its next step.
+
+K members. Their position is one step count: member k is in epoch step // steps_per_epoch[k].
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from paceline.optim.schedule import Horizon, Schedule
+from paceline.train.config import TrainingConfig
+from paceline.train.selection import Selector
+from paceline.types import Member, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from paceline.data.loader import Feed
+    from paceline.train.control import LoopControl
+    from paceline.train.meter import Meter
+    from paceline.types import Batch, Value
+
+
+class Engine(Protocol):
+    """Makes optimisation steps for K members and evaluates them; see `engine_eager` for the case K = 1."""
+
+    def step(
+        self, group: Sequence[Batch], rates: Sequence[float], step: int
+    ) -> list[tuple[dict[str, Tensor], dict[str, float | Tensor]]]: ...
+
+    def evaluate(self, member: int, batches: Iterable[Batch]) -> Mapping[str, Value]: ...
+
+    def predict(self, member: int, batches: Iterable[Batch]) -> dict[str, np.ndarray]: ...
+
+    def keep(self, member: int) -> None: ...
+
+    def use_best(self, member: int) -> None: ...
+
+    def weights(self, member: int, which: str) -> dict[str, Any]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Status(enum.StrEnum):
+    TRAINING = "training"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass
+class Progress:
+    """Where one member is."""
+
+    status: Status = Status.TRAINING
+    reason: str = ""
+
+    def end(self, status: Status, reason: str) -> None:
+        self.status, self.reason = status, reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainee:
+    """One member and what it needs for training. `passes` holds `val` and, where the test data may be opened, `test`."""
+
+    member: Member
+    training: TrainingConfig
+    passes: Mapping[str, Iterable[Batch]] = field(repr=False)
+
+
+class CohortTraining:
+    """An engine, its members, and every piece of state between two steps."""
+
+    def __init__(self, engine: Engine, feed: Feed, meter: Meter, trainees: Sequence[Trainee]) -> None:
+        self.engine, self.feed, self.meter, self.trainees = engine, feed, meter, tuple(trainees)
+        self.members = tuple(trainee.member.id for trainee in trainees)
+        self.at = 0  # optimizer steps made
+        self.progress = [Progress() for _ in trainees]
+        self.selectors = [Selector(t.training.selection, t.training.early_stopping) for t in trainees]
+        self.schedules = [
+            Schedule(t.training.schedule, t.training.learning_rate, Horizon(
+                num_epochs=t.training.num_epochs, steps_per_epoch=steps,
+            ), "max" if t.training.selection.maximise else "min")
+            for t, steps in zip(trainees, feed.steps_per_epoch, strict=True)
+        ]  # fmt: skip
+        self._evaluated_at = 0  # never at step 0
+        self._rates: list[tuple[int, list[float]]] = [(-1, []) for _ in trainees]
+
+    def epoch(self, k: int) -> int:
+        """Finished epochs of member k."""
+        return self.at // self.feed.steps_per_epoch[k]
+
+    def active(self) -> bool:
+        return any(progress.status is Status.TRAINING for progress in self.progress)
+
+    def due(self) -> list[int]:
+        """Members to evaluate now: at the end of an epoch, not yet done at this step."""
+        if self.at == self._evaluated_at:
+            return []
+        return [k for k, progress in enumerate(self.progress) if progress.status is Status.TRAINING and self._due(k)]
+
+    def settle(self, due: Sequence[int], control: LoopControl) -> None:
+        """After the consumer has seen the records: remember that they are done, and apply its stops."""
+        if due:
+            self._evaluated_at = self.at
+        for member, progress in zip(self.members, self.progress, strict=True):
+            if progress.status is Status.TRAINING and self._evaluated_at == self.at > 0 and control.stops(member):
+                progress.end(Status.STOPPED, "stopped by a callback")
+
+    def step(self) -> None:
+        """Fetch an accumulation group and make one optimizer step, at the rates that are for it."""
+        group = self.feed.group(self.at)
+        for sums, weights in self.engine.step(group, [self._rate(k, self.at) for k in range(len(self.members))], self.at):
+            self.meter.add(sums, weights)
+        self.at += 1
+
+    def rate(self, k: int) -> float:
+        """The learning rate of the last step made."""
+        return self._rate(k, self.at - 1)
+
+    def record(self, k: int, split: str, values: Mapping[str, Value]) -> Record:
+        return Record(member=self.members[k], step=self.at, epoch=self.epoch(k), split=split, values=values)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.at,
+            "evaluated_at": self._evaluated_at,
+            "progress": [{"status": str(p.status), "reason": p.reason} for p in self.progress],
+            "selectors": [selector.state_dict() for selector in self.selectors],
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
+            "meter": self.meter.state_dict(),
+            "engine": self.engine.state_dict(),
+            "members": list(self.members),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert tuple(state["members"]) == self.members, "the state belongs to other members"
+        self.at, self._evaluated_at = state["step"], state["evaluated_at"]
+        self.progress = [Progress(Status(p["status"]), p["reason"]) for p in state["progress"]]
+        for selector, saved in zip(self.selectors, state["selectors"], strict=True):
+            selector.load_state_dict(saved)
+        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        self.meter.load_state_dict(state["meter"])
+        self.engine.load_state_dict(state["engine"])
+
+    def _due(self, k: int) -> bool:
+        epoch, within = divmod(self.at, self.feed.steps_per_epoch[k])
+        config = self.trainees[k].training
+        return within == 0 and (epoch % config.evaluate.every_epochs == 0 or epoch == config.num_epochs)
+
+    def _rate(self, k: int, step: int) -> float:
+        epoch, within = divmod(step, self.feed.steps_per_epoch[k])
+        if self._rates[k][0] != epoch:
+            self._rates[k] = (epoch, self.schedules[k].rates(epoch))
+        return self._rates[k][1][within]

@@ -1,0 +1,163 @@
+"""The eager engine: any model, one member, one optimizer step at a time.
+
+K members (here 1), B samples. Batches arrive as (1, B, ...); the member axis is dropped as a view.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paceline.evaluate import passes
+from paceline.optim.build import build_optimizer, clip_gradients
+from paceline.train.config import TrainingConfig
+from paceline.train.runtime import Noise, amp_enabled, autocast
+
+if TYPE_CHECKING:
+    from paceline.types import Batch, Member, Task, Value
+
+Sums = dict[str, Tensor]
+Weights = dict[str, float | Tensor]
+
+
+class EagerEngine:
+    """Optimisation steps, evaluation and state of one member."""
+
+    def __init__(
+        self, model: nn.Module, task: Task, config: TrainingConfig, member: Member, device: torch.device
+    ) -> None:
+        self._model = model.to(device).train()
+        self._task, self._config, self._device = task, config, device
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = build_optimizer(
+            config.optimizer, self._parameters, learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay, momentum=config.momentum, betas=config.betas,
+        )  # fmt: skip
+        self._noise = Noise(model, member, device)
+        self._autocast = autocast(config.amp, device)
+        scaled = amp_enabled(config.amp, device) and config.amp.dtype == "float16"
+        self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+        self._inverses: dict[tuple[float, torch.dtype], Tensor] = {}
+        self._rate = config.learning_rate
+        self._best: dict[str, Any] | None = None
+        self._current: dict[str, Tensor] | None = None  # set once the best state has been loaded over it
+
+    def step(self, group: Sequence[Batch], rates: Sequence[float], step: int) -> list[tuple[Sums, Weights]]:
+        """Make one optimizer step over an accumulation group; return each micro-batch's detached sums and weights.
+
+        The gradient is that of sum over terms of sum / W, with W the term's weight over the whole group.
+        """
+        batches = [{name: column[0] for name, column in batch.items()} for batch in group]
+        weights = [dict(self._task.weights(batch)) for batch in batches]
+        totals = weights[0] if len(weights) == 1 else {t: sum(w[t] for w in weights) for t in weights[0]}
+        done = []
+        for micro, batch in enumerate(batches):
+            self._noise.set(step, micro)
+            with self._autocast:
+                sums = self._task.loss_sums(self._task.forward(self._model, batch), batch)
+            self._backward(sums, totals)
+            done.append(({term: value.detach() for term, value in sums.items()}, weights[micro]))
+        self._update(rates[0])
+        return done
+
+    def evaluate(self, member: int, batches: Iterable[Batch]) -> dict[str, Value]:
+        """Return loss and metrics of the current weights over a part."""
+        assert member == 0
+        return passes.evaluate(self._model, self._task, batches, self._autocast)
+
+    def predict(self, member: int, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
+        """Return the predictions of the current weights over a part."""
+        assert member == 0
+        return passes.predict(self._model, self._task, batches, self._autocast)
+
+    def keep(self, member: int) -> None:
+        """Take the current state as the member's best: real copies, which later steps cannot touch."""
+        assert member == 0
+        with torch.no_grad():
+            live = self._model.state_dict()
+            if self._best is None:
+                self._best = {"model": {name: value.detach().clone() for name, value in live.items()}}
+            else:
+                for name, value in self._best["model"].items():
+                    value.copy_(live[name])
+        if self._config.selection.keep_optimizer:
+            self._best["optimizer"] = copy.deepcopy(self._optimizer.state_dict())
+
+    def use_best(self, member: int) -> None:
+        """Load the member's best state; training does not go on from here. `weights` still knows the current one."""
+        assert member == 0
+        assert self._best is not None
+        self._current = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
+        self._model.load_state_dict(self._best["model"])
+
+    def weights(self, member: int, which: str) -> dict[str, Any]:
+        """Return `best` or `current` weights (and the optimizer's state where kept), on the CPU."""
+        assert member == 0
+        if which == "best" and self._best is not None:
+            kept = self._best
+        else:
+            kept = {"model": self._current or self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {name: to_cpu(value) for name, value in kept.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": dict(self._model.state_dict()),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "best": self._best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+        self._rate = self._optimizer.param_groups[0]["lr"]
+        best = state["best"]
+        self._best = None if best is None else to_device(best, self._device)
+
+    def _backward(self, sums: Mapping[str, Tensor], totals: Mapping[str, float | Tensor]) -> None:
+        """Differentiate by passing 1/W in as the gradient of each sum: no division enters the graph."""
+        inverses = [self._scaler.scale(self._inverse(totals[term], value)) for term, value in sums.items()]
+        torch.autograd.backward(list(sums.values()), inverses)
+
+    def _inverse(self, total: float | Tensor, like: Tensor) -> Tensor:
+        if isinstance(total, Tensor):
+            return torch.where(total > 0, 1 / total, torch.zeros_like(total)).to(like.dtype)
+        key = (total, like.dtype)
+        if key not in self._inverses:
+            self._inverses[key] = torch.full_like(like, 1 / total if total else 0.0, requires_grad=False)
+        return self._inverses[key]
+
+    def _update(self, rate: float) -> None:
+        if rate != self._rate:
+            for parameters in self._optimizer.param_groups:
+                parameters["lr"] = rate
+            self._rate = rate
+        if self._scaler.is_enabled():
+            self._scaler.unscale_(self._optimizer)
+        clip_gradients(self._parameters, self._config.gradient_clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        for parameter in self._parameters:
+            parameter.grad = None
+
+
+def to_cpu(tree: Any) -> Any:
+    """Return a nested structure with its tensors on the CPU."""
+    return to_device(tree, torch.device("cpu"))
+
+
+def to_device(tree: Any, device: torch.device) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().to(device)
+    if isinstance(tree, Mapping):
+        return {name: to_device(value, device) for name, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(to_device(value, device) for value in tree)
+    return tree

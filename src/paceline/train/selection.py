@@ -1,0 +1,135 @@
+"""Which epoch of a member is kept, and when the member stops.
+
+Improvement is judged on a smoothed series, because the best of many noisy epochs is often luck; the raw best is kept
+on record beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from paceline.train.config import EarlyStoppingConfig, SelectionConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What one evaluation means: the smoothed value, whether it is the best so far, whether patience is used up."""
+
+    smoothed: float
+    improved: bool
+    exhausted: bool
+
+
+class Selector:
+    """Follow one member's selection metric.
+
+    A value that is not finite is never an improvement and leaves the smoothed series as it was. The first evaluation is
+    kept whatever its value, so that there is always a state to fall back on.
+    """
+
+    def __init__(self, config: SelectionConfig, stopping: EarlyStoppingConfig) -> None:
+        self._config, self._stopping = config, stopping
+        self._sign = 1.0 if config.maximise else -1.0
+        self._last: list[float] = []  # the last three finite raw values
+        self._ema: float | None = None
+        self._waited = self._seen = 0
+        self._best = _Best()
+        self._raw = _Best()
+
+    def observe(self, value: float, epoch: int, step: int) -> Judgement:
+        """Judge the metric's value after `epoch` epochs."""
+        self._seen += 1
+        finite = math.isfinite(value)
+        smoothed = self._smooth(value) if finite else math.nan
+        if finite and self._beats(value, self._raw.value, 0.0):
+            self._raw = _Best(value=value, smoothed=smoothed, epoch=epoch, step=step)
+        improved = self._seen == 1 or (finite and self._improves(smoothed))
+        if improved:
+            self._best = _Best(value=value, smoothed=smoothed, epoch=epoch, step=step)
+            self._waited = 0
+        else:
+            self._waited += 1
+        exhausted = self._stopping.enabled and self._waited >= self._stopping.patience
+        return Judgement(smoothed=smoothed, improved=improved, exhausted=exhausted)
+
+    def record(self) -> dict[str, Any]:
+        """Return the choice in plain values: which epoch, why, and the raw best beside it."""
+        config = self._config
+        return {
+            "metric": config.metric,
+            "mode": "max" if config.maximise else "min",
+            "smoothing": config.smoothing,
+            "epoch": self._best.epoch,
+            "step": self._best.step,
+            "value": _plain(self._best.value),
+            "smoothed": _plain(self._best.smoothed),
+            "raw_best_epoch": self._raw.epoch,
+            "raw_best_value": _plain(self._raw.value),
+            "reason": self._reason(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "last": list(self._last),
+            "ema": self._ema,
+            "waited": self._waited,
+            "seen": self._seen,
+            "best": self._best.to_dict(),
+            "raw": self._raw.to_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._last, self._ema = list(state["last"]), state["ema"]
+        self._waited, self._seen = state["waited"], state["seen"]
+        self._best, self._raw = _Best(**state["best"]), _Best(**state["raw"])
+
+    def _smooth(self, value: float) -> float:
+        """Return the smoothed value. With two values the median is the worse one, so that a spike never counts."""
+        if self._config.smoothing == "none":
+            return value
+        if self._config.smoothing == "median_ema":
+            self._last = [*self._last[-2:], value]
+            ranked = sorted(self._last, key=lambda v: self._sign * v)
+            value = ranked[(len(ranked) - 1) // 2]
+        alpha = self._config.ema_alpha
+        self._ema = value if self._ema is None else alpha * value + (1 - alpha) * self._ema
+        return self._ema
+
+    def _improves(self, smoothed: float) -> bool:
+        best = self._best.smoothed
+        if math.isnan(best):
+            return True
+        delta = self._config.min_delta * (abs(best) if self._config.min_delta_mode == "rel" else 1.0)
+        return self._beats(smoothed, best, delta) or (self._config.tie == "last" and smoothed == best)
+
+    def _beats(self, value: float, best: float, delta: float) -> bool:
+        return math.isnan(best) or self._sign * (value - best) > delta
+
+    def _reason(self) -> str:
+        name, best = self._config.metric, self._best
+        if math.isnan(best.smoothed):
+            return f"{name} was never finite: the first evaluated epoch was kept"
+        which = "highest" if self._config.maximise else "lowest"
+        series = {"none": name, "ema": f"EMA of {name}", "median_ema": f"EMA of the running median of {name}"}
+        text = f"epoch {best.epoch} has the {which} {series[self._config.smoothing]} ({best.smoothed:.4g})"
+        if self._raw.epoch != best.epoch:
+            text += f"; the raw best was epoch {self._raw.epoch} ({self._raw.value:.4g})"
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Best:
+    value: float = math.nan
+    smoothed: float = math.nan
+    epoch: int = 0
+    step: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "smoothed": self.smoothed, "epoch": self.epoch, "step": self.step}
+
+
+def _plain(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
