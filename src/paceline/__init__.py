@@ -39,7 +39,32 @@ _HOMES = {
     "train": "paceline.api.runs",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = [
+    "__version__",
+    "ClassificationConfig",
+    "Control",
+    "DataConfig",
+    "DataSpec",
+    "Dataset",
+    "LossConfig",
+    "ModelConfig",
+    "PacelineError",
+    "PerSample",
+    "Recipe",
+    "Record",
+    "RegressionConfig",
+    "Run",
+    "Section",
+    "TaskConfig",
+    "TrackerConfig",
+    "Trainer",
+    "dataset",
+    "evaluate",
+    "open_run",
+    "predict",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

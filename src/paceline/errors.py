@@ -51,7 +51,7 @@ class TrainingError(PacelineError):
     exit_code = 1
 
 
-class Interrupted(PacelineError):
+class InterruptedRunError(PacelineError):
     """A run that was told to stop and has saved its state. `exit_code` is 130 (Ctrl-C) or 143 (terminated)."""
 
     def __init__(self, what: str, *, hint: str, exit_code: int) -> None:

@@ -60,11 +60,13 @@ def kill_at(index, action, torn=False):
         pid = os.fork()
     if pid == 0:
         try:
+            signal.alarm(30)
             with hooked(hook):
                 action()
         finally:
             os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    status = os.waitpid(pid, 0)[1]
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def fail_at(index, action, number=errno.ENOSPC):

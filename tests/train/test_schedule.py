@@ -33,9 +33,7 @@ def test_a_warm_up_longer_than_the_training_never_exceeds_the_base_rate() -> Non
 
 
 def test_warm_up_by_step_reaches_the_base_at_its_last_step() -> None:
-    schedule = Schedule(
-        ScheduleConfig(interval="step", warmup_epochs=2), 1.0, Horizon(num_epochs=4, steps_per_epoch=5)
-    )
+    schedule = Schedule(ScheduleConfig(interval="step", warmup_epochs=2), 1.0, Horizon(num_epochs=4, steps_per_epoch=5))
     assert schedule.rates(0) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
     assert schedule.rates(1)[-1] == 1.0
     assert schedule.rates(2) == [1.0] * 5

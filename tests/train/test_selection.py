@@ -14,9 +14,7 @@ SPIKE = [0.5, 0.5, 0.99] + [0.5] * 12
 
 
 def follow(series: list[float], *, patience: int = 100, **config: object) -> tuple[dict, list]:
-    selector = Selector(
-        SelectionConfig(**{"metric": "val_f1_macro", **config}), EarlyStoppingConfig(patience=patience)
-    )
+    selector = Selector(SelectionConfig(**{"metric": "val_f1_macro", **config}), EarlyStoppingConfig(patience=patience))
     return selector, [selector.observe(v, epoch=e, step=e * 10) for e, v in enumerate(series, start=1)]
 
 

@@ -71,7 +71,7 @@ def train(
     The first four arguments are those of `configure`. runs: the folder of all runs. name: the new folder's name.
     overwrite: replace a run of that name. callbacks: called with (record, control) before training goes on.
 
-    Raises PacelineError for bad input before anything is written; Interrupted when told to stop, after saving.
+    Raises PacelineError for bad input before anything is written; InterruptedRunError when told to stop, after saving.
     """
     resolved, recipe = configure(task, overrides, config=config, use=use, config_dir=config_dir)
     path = claim(Path(runs), name or new_name(resolved.task.name, resolved.model.name), overwrite=overwrite)

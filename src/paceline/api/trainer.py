@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paceline.api.runs import GIVEN, execute_and_report
+from paceline.api.runs import execute_and_report
 from paceline.config.tree import undot
 from paceline.config.validate import validate
 from paceline.data.audit import audit
@@ -27,7 +27,7 @@ from paceline.models.config import ModelConfig
 from paceline.run.build import Job, Prepared, rehearse
 from paceline.run.config import PLAIN, RunConfig
 from paceline.run.folder import Run, claim, new_name, open_run
-from paceline.run.inputs import Foreign, InMemory, Inputs
+from paceline.run.inputs import Foreign, InMemory
 from paceline.run.plan import make_plan, plan_from_json
 from paceline.run.start import check_unchanged, create_run
 from paceline.tasks import Classification, Regression
@@ -183,7 +183,7 @@ def _config(values: Mapping[str, Any], model: str) -> RunConfig:
     return validate(RunConfig, {**given, **sections, "device": tree.get("device", "auto")})
 
 
-def _inputs(train: Part, val: Part, test: Part | None) -> Inputs:
+def _inputs(train: Part, val: Part, test: Part | None) -> InMemory | Foreign:
     from torch.utils.data import DataLoader
 
     parts = {"train": train, "val": val} | ({} if test is None else {"test": test})
@@ -254,15 +254,18 @@ def _array(value: Any) -> np.ndarray[Any, Any]:
     return array.astype(np.float32, copy=False) if array.dtype == np.float64 else array
 
 
-def _default_task(inputs: Inputs) -> Task:
+def _default_task(inputs: InMemory | Foreign) -> Task:
     """Classification for integer targets, regression for floats."""
     if isinstance(inputs, InMemory) and "y" in inputs.dataset.columns:
         y = inputs.dataset.columns["y"]
         if y.dtype.kind in "iu":
             return Classification(n_classes=int(y.max()) + 1)
         return Regression()
-    raise ConfigError("a DataLoader does not say what is learned from it", where="task",
-                      hint="task=paceline.tasks.Classification(n_classes=...) or paceline.tasks.Regression()")  # fmt: skip
+    raise ConfigError(
+        "a DataLoader does not say what is learned from it",
+        where="task",
+        hint="task=paceline.tasks.Classification(n_classes=...) or paceline.tasks.Regression()",
+    )
 
 
 def _only_in_python() -> ConfigError:

@@ -50,7 +50,7 @@ def evaluate(run: Run | PathLike, part: str = "val", *, use: Sequence[PathLike] 
     if part == "test":
         mark = part_fingerprint(prepared.dataset, split.test)
         record_opening(run.path.parent, fingerprint=mark, run=run.name, by="evaluate")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for job in prepared.jobs:
         assert isinstance(job.inputs, InMemory)
         device = resolve_device(job.config.device)
@@ -59,7 +59,7 @@ def evaluate(run: Run | PathLike, part: str = "val", *, use: Sequence[PathLike] 
         values = passes.evaluate(model, job.task, batches, autocast(job.config.training.amp, device))
         scalars = {f"{part}_{name}": value for name, value in values.items() if not isinstance(value, list)}
         rows.append({"id": job.member.id, "seed": job.member.seed, "fold": job.member.fold, "metrics": scalars})
-    sizes = {"n_train": len(split.train), "n_test": len(getattr(split, part))}
+    sizes = (len(split.train), len(getattr(split, part)))
     metrics = {name: _interval(rows, name, sizes) for name in rows[0]["metrics"]}
     result = {"schema_version": 1, "run": run.name, "part": part, "metrics": metrics, "members": rows}
     write_json(run.path / f"evaluation_{part}.json", result)
@@ -80,7 +80,7 @@ def predict(
         training data was. members: which to use (all by default); with several, probabilities and numeric predictions
         are averaged. output: a CSV to write.
 
-    Columns: `prediction`, and per class `p_<class>`; for regression `prediction` (`prediction_<i>` for several targets).
+    Columns: `prediction`, and `p_<class>` per class; for several numeric targets `prediction_<i>`.
     """
     run, recipe = open_with_recipe(run, use)
     chosen = list(members) or run.members
@@ -92,8 +92,8 @@ def predict(
     return table
 
 
-def _interval(rows: Sequence[Mapping[str, Any]], name: str, sizes: Mapping[str, float]) -> dict[str, Any]:
-    interval = summarise([(row["seed"], row["fold"], row["metrics"][name]) for row in rows], **sizes)
+def _interval(rows: Sequence[Mapping[str, Any]], name: str, sizes: tuple[int, int]) -> dict[str, Any]:
+    interval = summarise([(row["seed"], row["fold"], row["metrics"][name]) for row in rows], *sizes)
     bounds = None if interval.low is None else [interval.low, interval.high]
     return {"mean": interval.mean, "std": interval.std, "ci95": bounds, "n": interval.n, "method": interval.method}
 
@@ -142,8 +142,12 @@ def _input_columns(
     checked = dataset(x=arrays["x"], lengths=arrays.get("lengths"), source=where)
     x, mask = checked.columns["x"], checked.columns.get("mask")
     if x.ndim - 1 != len(spec.shapes["x"]) or x.shape[-1] != spec.n_features:
-        raise DataError("the input does not look like the training data", where=where,
-                        got=f"x of shape {x.shape}", hint=f"(samples, {', '.join(map(str, spec.shapes['x']))})")  # fmt: skip
+        raise DataError(
+            "the input does not look like the training data",
+            where=where,
+            got=f"x of shape {x.shape}",
+            hint=f"(samples, {', '.join(map(str, spec.shapes['x']))})",
+        )
     if scaler is not None:
         x = Scaler.from_dict(scaler).apply(x, mask)
     columns = {"x": np.array(x)}

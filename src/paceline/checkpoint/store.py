@@ -53,22 +53,14 @@ class Store:
 
     def load(self, step: int) -> dict[str, Any]:
         """Return the state of a step, tensors on the CPU. Raises CheckpointError with the reason when it cannot."""
-        failures = []
+        failure: CheckpointError | None = None
         for path in self._folders(step):
             try:
                 return _load(path, step)
             except CheckpointError as error:
-                failures.append(error)
-        raise (
-            failures[0]
-            if failures
-            else CheckpointError(
-                "there is no such checkpoint",
-                where=str(self.folder),
-                got=f"step {step}",
-                hint=f"one of: {self.steps()}",
-            )
-        )
+                failure = failure or error
+        what, hint = "there is no such checkpoint", f"one of: {self.steps()}"
+        raise failure or CheckpointError(what, where=str(self.folder), got=f"step {step}", hint=hint)
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         """Return the highest step that verifies, and its state; None when no step does.

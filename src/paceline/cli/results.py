@@ -58,9 +58,7 @@ def report_command(path: Path) -> None:
     print_results(run, Console())
 
 
-def config_command(
-    overrides: Sequence[str], config: Path | None, use: Sequence[Path], config_dir: Path | None
-) -> None:
+def config_command(overrides: Sequence[str], config: Path | None, use: Sequence[Path], config_dir: Path | None) -> None:
     from paceline.api.runs import configure
     from paceline.config.tree import to_yaml
 

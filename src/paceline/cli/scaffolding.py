@@ -15,7 +15,9 @@ from paceline.errors import ConfigError
 
 def new_command(name: str, folder: Path) -> None:
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or not name.isascii():
-        raise ConfigError("a recipe's name must be a Python identifier", where="NAME", got=name, hint="paceline new blobs")
+        raise ConfigError(
+            "a recipe's name must be a Python identifier", where="NAME", got=name, hint="paceline new blobs"
+        )
     path = folder / f"{name}.py"
     if path.exists():
         raise ConfigError("the file exists already", where=str(path), hint="another name, or --folder")

@@ -87,4 +87,5 @@ def read_yaml(path: Path) -> Tree:
 
 def to_yaml(tree: Mapping[str, Any]) -> str:
     """Write a plain tree as YAML, keys in their given order."""
-    return yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    text: str = yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return text

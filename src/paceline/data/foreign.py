@@ -38,8 +38,12 @@ def as_batch(item: Any, device: torch.device) -> Batch:
         )
     wrong = [name for name, column in named.items() if not isinstance(column, Tensor)]
     if wrong:
-        raise DataError("a DataLoader's batch holds something other than tensors", where=str(wrong[0]),
-                        got=type(named[wrong[0]]).__name__, hint="turn strings into indices in the dataset")  # fmt: skip
+        raise DataError(
+            "a DataLoader's batch holds something other than tensors",
+            where=str(wrong[0]),
+            got=type(named[wrong[0]]).__name__,
+            hint="turn strings into indices in the dataset",
+        )
     return {name: column.to(device, non_blocking=True) for name, column in named.items()}
 
 

@@ -6,7 +6,7 @@ K members, B samples in a batch. Every batch of a feed has a leading member axis
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class Feed(Protocol):
         ...
 
 
-def sample_order(member: Member, epoch: int, size: int) -> np.ndarray:
+def sample_order(member: Member, epoch: int, size: int) -> np.ndarray[Any, Any]:
     """Return a permutation of `size` samples that depends on (seed, fold, epoch) alone."""
     key = noise.key(noise.stream(member.seed, member.fold, "order"), epoch)
     return np.random.Generator(np.random.Philox(key)).permutation(size)
@@ -82,7 +82,7 @@ class ArrayFeed:
             self._order = order.to(self._device)
         rows = self._order[block * self._block * self._batch_size : (block + 1) * self._block * self._batch_size]
         split = {
-            name: column.index_select(0, rows).unsqueeze(0).split(self._batch_size, dim=1)
+            name: torch.split(column.index_select(0, rows).unsqueeze(0), self._batch_size, dim=1)
             for name, column in self._columns.items()
         }
         self._views = [dict(zip(split, leaves, strict=True)) for leaves in zip(*split.values(), strict=True)]
@@ -96,12 +96,14 @@ class ArrayPass:
         self._columns, self._batch_size = dict(columns), batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        split = {name: column.split(self._batch_size) for name, column in self._columns.items()}
+        split = {name: torch.split(column, self._batch_size) for name, column in self._columns.items()}
         for leaves in zip(*split.values(), strict=True):
             yield dict(zip(split, leaves, strict=True))
 
 
-def take(columns: Mapping[str, np.ndarray], rows: Sequence[int] | np.ndarray, device: torch.device) -> dict[str, Tensor]:
+def take(
+    columns: Mapping[str, np.ndarray[Any, Any]], rows: Sequence[int] | np.ndarray[Any, Any], device: torch.device
+) -> dict[str, Tensor]:
     """Return some rows of NumPy columns as tensors on the device."""
     index = np.asarray(rows, dtype=np.int64)
     return {name: torch.from_numpy(np.ascontiguousarray(column[index])).to(device) for name, column in columns.items()}

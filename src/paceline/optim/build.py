@@ -25,7 +25,7 @@ def build_optimizer(
         return torch.optim.SGD(
             trainable, lr=learning_rate, weight_decay=weight_decay, momentum=momentum, nesterov=momentum > 0, fused=True
         )
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[name]
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     return kind(trainable, lr=learning_rate, weight_decay=weight_decay, betas=betas, fused=True)
 
 

@@ -19,10 +19,10 @@ class ScheduleConfig(Section):
     name: Literal["none", "plateau", "linear", "cosine", "cosine_with_restarts"] = "none"
     interval: Literal["epoch", "step"] = "epoch"
     warmup_epochs: NonNegativeInt = 0
-    warmup_ratio: float = Field(0.0, ge=0.0, lt=1.0)
-    min_factor: float = Field(0.0, ge=0.0, le=1.0)  # linear and cosine end here, plateau never goes below
+    warmup_ratio: float = Field(default=0.0, ge=0.0, lt=1.0)
+    min_factor: float = Field(default=0.0, ge=0.0, le=1.0)  # linear and cosine end here, plateau never goes below
     num_cycles: PositiveInt = 2  # cosine_with_restarts
-    factor: float = Field(0.5, gt=0.0, lt=1.0)  # plateau and its friends below
+    factor: float = Field(default=0.5, gt=0.0, lt=1.0)  # plateau and its friends below
     patience: NonNegativeInt = 3
     threshold: NonNegativeFloat = 1e-3  # relative, as in torch's ReduceLROnPlateau
     cooldown: NonNegativeInt = 0

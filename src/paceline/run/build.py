@@ -99,9 +99,7 @@ def member_job(member: Member, config: RunConfig, inputs: InMemory) -> Job:
     """Return the job of one member: model, loss and task built from its own config."""
     spec = inputs.spec
     task = config.task.build(spec, config.loss.build(spec))
-    return Job(
-        member=member, config=config, inputs=inputs, task=task, build_model=partial(config.model.build, spec)
-    )
+    return Job(member=member, config=config, inputs=inputs, task=task, build_model=partial(config.model.build, spec))
 
 
 def rehearse(jobs: Sequence[Job], device: torch.device) -> None:

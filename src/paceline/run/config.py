@@ -64,7 +64,7 @@ def resolve(tree: Mapping[str, Any], recipe: Recipe) -> RunConfig:
 def _choice(group: str, tree: Mapping[str, Any], recipe: Recipe) -> Section:
     sections = recipe.sections(group)
     name = tree.get("name")
-    if name not in sections:
+    if not isinstance(name, str) or name not in sections:
         raise ConfigError(f"there is no {group} of that name", where=f"{group}.name", got=name,
                           hint=hint(str(name), sections))  # fmt: skip
     section: type[Section] = sections[name]

@@ -13,7 +13,7 @@ import torch
 
 from paceline.checkpoint.store import Store
 from paceline.data.fingerprint import part_fingerprint
-from paceline.errors import Interrupted
+from paceline.errors import InterruptedRunError
 from paceline.run.folder import Run, write_json
 from paceline.run.inputs import InMemory
 from paceline.run.openings import record_opening
@@ -61,7 +61,7 @@ def execute(
     control: LoopControl | None = None,
     observer: Observer | None = None,
 ) -> None:
-    """Train what is not trained yet and derive the run's files. Raises Interrupted after a save on request."""
+    """Train what is not trained yet and derive the run's files. Raises InterruptedRunError after a save on request."""
     control, observer, trackers = control or LoopControl(), observer or Silent(), trackers or TrackerQueue({})
     jobs = {job.member.id: job for job in prepared.jobs}
     status = "failed"
@@ -78,7 +78,7 @@ def execute(
         finish(run, prepared)
         trackers.artefact("summary.json", run.path / "summary.json")
         status = "finished"
-    except Interrupted:
+    except InterruptedRunError:
         status = "interrupted"
         raise
     finally:
@@ -102,7 +102,7 @@ class _Worker:
         self._callbacks, self._trackers, self._control, self._observer = callbacks, trackers, control, observer
 
     def train(self, number: int, of: int, device: torch.device) -> None:
-        """Restore, train, publish, mark as done; on an interrupt publish what there is and raise Interrupted."""
+        """Restore, train, publish, mark as done; on an interrupt publish what there is and raise InterruptedRunError."""
         job, training = self._job, self._job.config.training
         with closing(Journal(self._run.path / "logs", self._cohort.id)) as journal:
             saver = Saver(self._store(), training.save, self._beside(journal), identity(job))
@@ -121,7 +121,7 @@ class _Worker:
             journal.state_dict()  # durable before the cohort counts as done
         self._publish(trained)
         if self._control.interrupted:
-            raise Interrupted("interrupted: the state is saved", hint=f"paceline resume {self._run.path}",
+            raise InterruptedRunError("interrupted: the state is saved", hint=f"paceline resume {self._run.path}",
                               exit_code=self._control.interrupted)  # fmt: skip
         write_json(_done(self._run, self._cohort), _outcome(trained))
         self._observer.end(self._cohort.id, skipped=False)

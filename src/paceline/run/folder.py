@@ -1,8 +1,8 @@
 """The folder that holds everything about a run, and `Run`, the handle that reads it.
 
-    config.yaml plan.json environment.json splits.json summary.json members.csv log.jsonl timing.csv report.html
-    checkpoints/<cohort>/step-<n>/   logs/<cohort>.jsonl, .timing.csv, .done
-    members/<id>/ overrides.yaml history.csv history.json best.pt latest.pt predictions.npz
+config.yaml plan.json environment.json splits.json summary.json members.csv log.jsonl timing.csv report.html
+checkpoints/<cohort>/step-<n>/   logs/<cohort>.jsonl, .timing.csv, .done
+members/<id>/ overrides.yaml history.csv history.json best.pt latest.pt predictions.npz
 """
 
 from __future__ import annotations
@@ -78,8 +78,11 @@ class Run:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"the run has no {name}", where=str(self.path),
-                           hint=f"paceline resume {self.path}" if self.is_run() else "the path of a run folder") from None  # fmt: skip
+            raise RunError(
+                f"the run has no {name}",
+                where=str(self.path),
+                hint=f"paceline resume {self.path}" if self.is_run() else "the path of a run folder",
+            ) from None
         except (OSError, ValueError) as error:
             raise RunError(f"{name} of the run cannot be read", where=str(path), got=str(error)) from None
         if not isinstance(content, dict):

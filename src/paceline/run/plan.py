@@ -34,9 +34,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def plan_from_json(content: Mapping[str, Any], where: str) -> Plan:
     """Read a plan back. Raises RunError when it is not one."""
     try:
-        cohorts = tuple(
-            Cohort(id=c["id"], members=tuple(c["members"]), engine=c["engine"]) for c in content["cohorts"]
-        )
+        cohorts = tuple(Cohort(id=c["id"], members=tuple(c["members"]), engine=c["engine"]) for c in content["cohorts"])
         rest = {key: value for key, value in content.items() if key not in ("cohorts", "changes")}
         return Plan(cohorts=cohorts, changes=tuple(content["changes"]), **rest)
     except (KeyError, TypeError) as error:

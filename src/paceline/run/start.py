@@ -26,7 +26,7 @@ Overrides = Sequence[str] | Mapping[str, Any]
 def compose_config(
     overrides: Overrides, recipe: Recipe, tasks: Sequence[str], config_dir: Path | None = None
 ) -> RunConfig:
-    """Return the config of a recipe with the user's overrides: Hydra's `key=value` texts, or a mapping of dotted keys."""
+    """Return a recipe's config with the user's overrides: Hydra's `key=value` texts, or a mapping of dotted keys."""
     texts = [text for text in overrides if isinstance(text, str)] if not isinstance(overrides, Mapping) else []
     values: Mapping[str, Any] = overrides if isinstance(overrides, Mapping) else {}
     groups = [f"{name}={value}" for name, value in values.items() if name in CHOICES]
@@ -67,8 +67,12 @@ def reopen(run: Run, recipe: Recipe) -> Prepared:
     splits, checks = splits_from_json(run.read_json("splits.json"), where=str(run.path / "splits.json"))
     now = fingerprint(dataset)
     if splits[0].fingerprint != now:
-        raise DataError("the data changed since the run was made", where=f"data.name={config.data.name}",
-                        got=f"{now}, not {splits[0].fingerprint}", hint="bring the data back, or start a new run")  # fmt: skip
+        raise DataError(
+            "the data changed since the run was made",
+            where=f"data.name={config.data.name}",
+            got=f"{now}, not {splits[0].fingerprint}",
+            hint="bring the data back, or start a new run",
+        )
     per_seed = config.members.split_seed == "per_seed"
     inputs = {
         (split.seed if per_seed else None, split.fold): split_inputs(dataset, split, config.data) for split in splits

@@ -1,4 +1,4 @@
-"""The run's derived files: `log.jsonl`, `timing.csv`, `members.csv`, `summary.json`, from the journals of its cohorts."""
+"""The run's derived files: `log.jsonl`, `timing.csv`, `members.csv`, `summary.json`, from its cohorts' journals."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def _member(run: Run, prepared: Prepared, k: int) -> dict[str, Any]:
 
 def _table(members: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     keys = ("id", "variant", "seed", "fold", "status", "epochs")
-    rows = [
-        {key: m[key] for key in keys} | {"selected_epoch": m["selection"]["epoch"]} | m["metrics"] for m in members
-    ]
+    rows = [{key: m[key] for key in keys} | {"selected_epoch": m["selection"]["epoch"]} | m["metrics"] for m in members]
     return pd.DataFrame(rows)
 
 

@@ -43,8 +43,11 @@ def load_extension(path: Path) -> Extension:
         raise ConfigError("`recipe` is not a paceline.Recipe", where=str(path), got=type(recipe).__name__)
     found = {kind: _entries(getattr(module, kind, {}), kind, section, path) for kind, section in KINDS.items()}
     if recipe is None and not any(found.values()):
-        raise ConfigError("the file defines nothing to use", where=str(path),
-                          hint="recipe = paceline.Recipe(...), losses = {...}, models = {...} or trackers = {...}")  # fmt: skip
+        raise ConfigError(
+            "the file defines nothing to use",
+            where=str(path),
+            hint="recipe = paceline.Recipe(...), losses = {...}, models = {...} or trackers = {...}",
+        )
     return Extension(recipe=recipe, **found)
 
 

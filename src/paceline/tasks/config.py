@@ -22,7 +22,7 @@ class TaskConfig(Section, ABC):
 
 
 class ClassificationConfig(TaskConfig):
-    """One class per sample. `inputs` are the columns that the model's forward takes, in order (missing ones are left out)."""
+    """One class per sample. `inputs` are the columns that the model's forward takes, in order."""
 
     inputs: tuple[str, ...] = ("x",)
 

@@ -1,1 +1,1 @@
-"""Where records go: the journal in the run folder is the truth; trackers get the same values from a background thread."""
+"""Where records go: the journal in the run folder is the truth, trackers get the same values in the background."""

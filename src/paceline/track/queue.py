@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from paceline.types import Record, Tracker
@@ -16,7 +17,7 @@ CAPACITY = 100_000  # records that may wait before the oldest wait no longer
 
 
 class TrackerQueue:
-    """Hands records to trackers in batches. Values beyond `CAPACITY` are dropped with a warning; the journal has all."""
+    """Hands records to trackers in batches. What exceeds `CAPACITY` is dropped with a warning; the journal has all."""
 
     def __init__(self, trackers: Mapping[str, Tracker]) -> None:
         self._trackers = dict(trackers)
@@ -41,16 +42,14 @@ class TrackerQueue:
     def artefact(self, name: str, path: Path) -> None:
         """Queue a file for every tracker, after the records put so far."""
         for label, tracker in self._trackers.items():
-            send = tracker.artefact
-            self._waiting.put(lambda label=label, send=send: self._guard(label, lambda: send(name, str(path))))
+            self._waiting.put(partial(self._guard, label, partial(tracker.artefact, name, str(path))))
 
     def close(self, status: str, timeout_seconds: float = 30.0) -> None:
         """Flush, close every tracker with a status (`finished`, `interrupted`, `failed`), and end the thread."""
         if not self._trackers:
             return
         for label, tracker in self._trackers.items():
-            shut = tracker.close
-            self._waiting.put(lambda label=label, shut=shut: self._guard(label, lambda: shut(status)))
+            self._waiting.put(partial(self._guard, label, partial(tracker.close, status)))
         self._waiting.put(None)
         self._thread.join(timeout_seconds)
         if self._thread.is_alive():
@@ -75,7 +74,7 @@ class TrackerQueue:
 
     def _scalars(self, batch: list[Record]) -> None:
         for label, tracker in self._trackers.items():
-            self._guard(label, lambda tracker=tracker: tracker.scalars(batch))  # type: ignore[misc]  # default binds
+            self._guard(label, partial(tracker.scalars, batch))
 
     def _guard(self, label: str, call: Callable[[], None]) -> None:
         """Run a tracker's code; whatever it raises is one warning, because no tracker may end a training."""

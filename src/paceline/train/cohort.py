@@ -116,7 +116,9 @@ class CohortTraining:
     def step(self) -> None:
         """Fetch an accumulation group and make one optimizer step, at the rates that are for it."""
         group = self.feed.group(self.at)
-        for sums, weights in self.engine.step(group, [self._rate(k, self.at) for k in range(len(self.members))], self.at):
+        for sums, weights in self.engine.step(
+            group, [self._rate(k, self.at) for k in range(len(self.members))], self.at
+        ):
             self.meter.add(sums, weights)
         self.at += 1
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
-from pydantic import model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from paceline.config import Section
 from paceline.optim.config import ClipConfig, ScheduleConfig
@@ -30,7 +37,7 @@ class SelectionConfig(Section):
     metric: str = "val_loss"
     mode: Literal["auto", "min", "max"] = "auto"  # auto: min for losses and errors, max otherwise
     smoothing: Literal["none", "ema", "median_ema"] = "none"
-    ema_alpha: float = Field(0.1, gt=0.0, le=1.0)
+    ema_alpha: float = Field(default=0.1, gt=0.0, le=1.0)
     min_delta: NonNegativeFloat = 0.0
     min_delta_mode: Literal["abs", "rel"] = "abs"
     tie: Literal["first", "last"] = "first"
@@ -90,7 +97,7 @@ class TrainingConfig(Section):
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.01
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    momentum: float = Field(0.9, ge=0.0, lt=1.0)  # sgd, Nesterov
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)  # sgd, Nesterov
     betas: tuple[float, float] = (0.9, 0.999)  # adamw, adam
     gradient_accumulation_steps: PositiveInt = 1
     engine: Literal["auto", "eager"] = "auto"
@@ -109,7 +116,7 @@ class MembersConfig(Section):
     """The members of a run: every variant x seed x fold. `seeds: 5` means 42..46."""
 
     seeds: tuple[NonNegativeInt, ...] = (FIRST_SEED,)
-    folds: int | None = Field(None, ge=2)
+    folds: int | None = Field(default=None, ge=2)
     vary: dict[str, tuple[Any, ...]] = {}
     split_seed: Literal["fixed", "per_seed"] = "fixed"
 

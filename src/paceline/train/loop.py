@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def loop(cohort: CohortTraining, saver: Saver, control: LoopControl) -> Iterator[Record]:
-    """Train all members of a cohort; yield a `train` and a `val` record per member and evaluation, then the final ones."""
+    """Train all members of a cohort; yield `train` and `val` records per evaluation, then the final ones."""
     while True:
         due = cohort.due()
         for k in due:

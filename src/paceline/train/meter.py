@@ -31,7 +31,7 @@ class Meter:
             self._weights[term] = self._weights[term] + weights[term]
 
     def flush(self, member: int) -> dict[str, float]:
-        """Return a member's mean losses and start its next interval: `loss`, and `loss_<term>` where there are several."""
+        """Return a member's mean losses (`loss`; `loss_<term>` where there are several) and start its next interval."""
         means = {}
         for term, total in self._sums.items():
             weight = self._weights[term]

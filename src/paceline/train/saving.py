@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from paceline.errors import CheckpointError
 from paceline.train.config import SaveConfig
@@ -21,7 +21,9 @@ SCHEMA_VERSION = 1
 class Saver:
     """Saves by time, steps or epochs. `beside` are the other owners of state: the log's offsets, callbacks."""
 
-    def __init__(self, store: Store, config: SaveConfig, beside: Mapping[str, Stateful], identity: Mapping[str, str]) -> None:
+    def __init__(
+        self, store: Store, config: SaveConfig, beside: Mapping[str, Stateful], identity: Mapping[str, str]
+    ) -> None:
         self._store, self._config = store, config
         self._beside, self._identity = dict(beside), dict(identity)
         self._last = time.monotonic()
@@ -61,7 +63,8 @@ class Saver:
             raise CheckpointError("the checkpoint was written by another version", got=state["schema_version"])
         changed = [name for name, value in self._identity.items() if state["identity"].get(name) != value]
         if changed:
-            raise CheckpointError(f"the checkpoint belongs to another {changed[0]}", got=state["identity"].get(changed[0]))
+            got = state["identity"].get(changed[0])
+            raise CheckpointError(f"the checkpoint belongs to another {changed[0]}", got=got)
         for name, owner in self._beside.items():
             owner.load_state_dict(state["beside"][name])
         cohort.load_state_dict(state["cohort"])
