@@ -40,7 +40,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "__version__",
     "ClassificationConfig",
     "Control",
     "DataConfig",
@@ -58,6 +57,7 @@ __all__ = [
     "TaskConfig",
     "TrackerConfig",
     "Trainer",
+    "__version__",
     "dataset",
     "evaluate",
     "open_run",

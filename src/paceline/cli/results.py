@@ -24,6 +24,7 @@ def print_results(run: Run, console: Console) -> None:
 
 
 def evaluate_command(path: Path, part: str, use: Sequence[Path]) -> None:
+    """Evaluate a run again and print the metrics."""
     from paceline.api.using import evaluate
 
     result = evaluate(path, part, use=use)
@@ -38,6 +39,7 @@ def evaluate_command(path: Path, part: str, use: Sequence[Path]) -> None:
 
 
 def predict_command(path: Path, source: Path, output: Path | None, members: Sequence[str], use: Sequence[Path]) -> None:
+    """Predict, to a CSV or to the terminal."""
     from paceline.api.using import predict
 
     table = predict(path, source, members=members, output=output, use=use)
@@ -49,6 +51,7 @@ def predict_command(path: Path, source: Path, output: Path | None, members: Sequ
 
 
 def report_command(path: Path) -> None:
+    """Write the report again and print the tables."""
     from paceline.report import write
     from paceline.run.folder import open_run
 
@@ -59,6 +62,7 @@ def report_command(path: Path) -> None:
 
 
 def config_command(overrides: Sequence[str], config: Path | None, use: Sequence[Path], config_dir: Path | None) -> None:
+    """Print the resolved config."""
     from paceline.api.runs import configure
     from paceline.config.tree import to_yaml
 
@@ -67,6 +71,7 @@ def config_command(overrides: Sequence[str], config: Path | None, use: Sequence[
 
 
 def tasks_command(use: Sequence[Path]) -> None:
+    """List the recipes."""
     from paceline import recipes
     from paceline.run.use import load_extension
 

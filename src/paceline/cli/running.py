@@ -32,6 +32,7 @@ def train_command(
     use: Sequence[Path],
     config_dir: Path | None,
 ) -> None:
+    """Train, with live progress, and print the results."""
     from paceline.api.runs import train
 
     console = Console()
@@ -45,6 +46,7 @@ def train_command(
 
 
 def resume_command(path: Path, use: Sequence[Path]) -> None:
+    """Resume, with live progress, and print the results."""
     from paceline.api.runs import resume
 
     console = Console()

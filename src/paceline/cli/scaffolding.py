@@ -14,6 +14,7 @@ from paceline.errors import ConfigError
 
 
 def new_command(name: str, folder: Path) -> None:
+    """Write the template under a new name."""
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or not name.isascii():
         raise ConfigError(
             "a recipe's name must be a Python identifier", where="NAME", got=name, hint="paceline new blobs"

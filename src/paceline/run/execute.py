@@ -61,7 +61,7 @@ def execute(
     control: LoopControl | None = None,
     observer: Observer | None = None,
 ) -> None:
-    """Train what is not trained yet and derive the run's files. Raises InterruptedRunError after a save on request."""
+    """Train what is not trained yet and derive the run's files. Raises InterruptedRunError after a save."""
     control, observer, trackers = control or LoopControl(), observer or Silent(), trackers or TrackerQueue({})
     jobs = {job.member.id: job for job in prepared.jobs}
     status = "failed"

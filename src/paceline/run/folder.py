@@ -166,6 +166,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def to_json(content: Mapping[str, Any]) -> str:
+    """Return indented JSON; numbers that are not finite are refused."""
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
@@ -176,4 +177,5 @@ def overlay(base: Tree, overrides: Mapping[str, Any]) -> Tree:
 
 
 def overrides_text(overrides: Mapping[str, Any]) -> str:
+    """Return the text of `overrides.yaml`."""
     return to_yaml(overrides) if overrides else "{}\n"

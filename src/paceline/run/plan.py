@@ -28,6 +28,7 @@ def make_plan(members: Sequence[tuple[Member, RunConfig]], device: torch.device)
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """Return the plan as plain values."""
     return asdict(plan)
 
 

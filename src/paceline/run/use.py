@@ -52,6 +52,7 @@ def load_extension(path: Path) -> Extension:
 
 
 def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -48,6 +48,8 @@ class Engine(Protocol):
 
 
 class Status(enum.StrEnum):
+    """How a member stands. All but `training` are ends."""
+
     TRAINING = "training"
     FINISHED = "finished"
     STOPPED = "stopped"
@@ -67,7 +69,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainee:
-    """One member and what it needs for training. `passes` holds `val` and, where the test data may be opened, `test`."""
+    """One member and what it needs for training. `passes` holds `val`, and `test` where it may be opened."""
 
     member: Member
     training: TrainingConfig

@@ -154,6 +154,7 @@ def to_cpu(tree: Any) -> Any:
 
 
 def to_device(tree: Any, device: torch.device) -> Any:
+    """Return a nested structure with its tensors on the device, detached."""
     if isinstance(tree, Tensor):
         return tree.detach().to(device)
     if isinstance(tree, Mapping):
