@@ -18,6 +18,7 @@ PACKAGE = "paceline"
 TIERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
+        "__main__",
         "cli worker",
         "paceline",
         "recipes.compat",

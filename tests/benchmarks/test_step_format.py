@@ -56,6 +56,12 @@ def test_the_table_names_every_arm_and_says_whether_the_aims_are_met(step: Modul
     assert "at most 1.10, MISSED" in step.table(step.report(slow, {}))
 
 
+def test_the_table_says_when_the_machine_was_busy(step: ModuleType) -> None:
+    assert "NOTE" not in step.table(step.report(rows(), {}))
+    busy = [*rows(), row("skorch", 400.0) | {"cpu_us_per_step": 300.0}]
+    assert "NOTE" in step.table(step.report(busy, {}))
+
+
 def test_equal_work_is_no_problem(step: ModuleType) -> None:
     assert step.problems([row("hand", 1.0), row("hf", 1.0, loss=0.32)], steps=2500, threads=1) == []
 

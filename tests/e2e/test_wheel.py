@@ -16,7 +16,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = {".yaml", ".npz", ".md", ".html", ".css", ".j2", ".gz"}
+DATA = {".yaml", ".npz", ".gz", ".md", ".txt", ".html", ".css", ".j2"}
 
 
 def call(*command: object, cwd: Path) -> str:

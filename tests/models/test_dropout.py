@@ -169,13 +169,15 @@ def test_the_key_is_not_saved_and_a_rate_can_become_a_tensor_and_back() -> None:
     assert set(dict(site.named_buffers())) == {"key"} and site.p == 0.5
 
 
-def test_keys_are_set_from_seed_fold_step_and_path_alone() -> None:
+def test_a_key_comes_from_seed_fold_path_step_and_micro_batch() -> None:
     model = torch.nn.Sequential(Dropout(0.5), torch.nn.Sequential(Dropout(0.5)), torch.nn.Dropout(0.5))
     assert [path for path, _ in noise_sites(model)] == ["0", "1.0"]
     set_keys(model, seed=1, fold=2, step=3)
     first, second = (site.key.item() for _, site in noise_sites(model))
-    assert first == signed32(key(site_stream("0", seed=1, fold=2), 3)) and first != second
+    assert first == signed32(key(key(site_stream("0", seed=1, fold=2), 3), 0)) and first != second
     set_keys(model, seed=1, fold=2, step=4)
+    assert model[0].key.item() != first
+    set_keys(model, seed=1, fold=2, step=3, micro_batch=1)
     assert model[0].key.item() != first
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import debug_unwrap, functional_call, grad_and_value, vmap
 
 from paceline.models import dropout as module
 from paceline.models.dropout import Dropout, dropout, signed32
@@ -30,6 +30,7 @@ def test_vmap_over_keys_and_rates_equals_a_loop_over_members(monkeypatch: pytest
         return functional_call(model, {**parameters, "1.key": key, "1.p": p}, (x,)).square().sum()
 
     gradients, losses = vmap(grad_and_value(loss))(parameters, KEYS, RATES)
+    assert module._cache and all(debug_unwrap(kept) is kept for kept in module._cache.values())
     for k in range(3):
         alone = network(float(RATES[k]))
         alone[1].key.copy_(KEYS[k])

@@ -182,6 +182,9 @@ def _environment(run: str) -> dict[str, Any]:
         "command": command,
         "packages": packages,
         "paceline": "0.1.0",
+        "git_commit": None,
+        "use": [{"file": "mine.py", "sha256": "0" * 64}],
+        "config": {"training": {"batch_size": 32}},
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paceline import recipes
 from paceline.config.tree import merge, read_yaml, undot
-from paceline.errors import ConfigError, RunError
+from paceline.errors import ConfigError, PacelineError, RunError
 from paceline.run.build import Prepared, build
 from paceline.run.config import RunConfig, resolve
 from paceline.run.execute import Observer, execute
@@ -21,7 +21,7 @@ from paceline.track.queue import TrackerQueue
 
 if TYPE_CHECKING:
     from paceline.train.control import LoopControl
-    from paceline.types import Consumer, Tracker
+    from paceline.types import Consumer, Plan, Tracker
 
 PathLike = str | Path
 
@@ -75,7 +75,7 @@ def train(
     """
     resolved, recipe = configure(task, overrides, config=config, use=use, config_dir=config_dir)
     path = claim(Path(runs), name or new_name(resolved.task.name, resolved.model.name), overwrite=overwrite)
-    plan = _plan_beside(config)
+    plan = None if config is None else _plan_beside(Path(config), resolved)
     prepared = build(resolved, recipe, config_dir=None if config_dir is None else Path(config_dir), plan=plan)
     run = create_run(path, prepared, [Path(path) for path in use])
     return execute_and_report(run, prepared, callbacks=callbacks, control=control, observer=observer)
@@ -130,11 +130,25 @@ def execute_and_report(
     from paceline.report import write
 
     if trackers is None:
-        chosen = prepared.config.tracking
-        trackers = {name: section.build(run.path) for name, section in chosen.items() if section.enabled}
+        trackers = _trackers(run, prepared.config)
     execute(run, prepared, callbacks=callbacks, trackers=TrackerQueue(trackers), control=control, observer=observer)
     write(run.path)
     return run
+
+
+def _trackers(run: Run, config: RunConfig) -> dict[str, Tracker]:
+    """Build the trackers of the config that are enabled."""
+    trackers: dict[str, Tracker] = {}
+    for name, section in config.tracking.items():
+        try:
+            if section.enabled:
+                trackers[name] = section.build(run.path)
+        except PacelineError:
+            raise
+        except Exception as error:  # a service that is away, a wrong password: anything a tracker's own code raises
+            raise ConfigError(f"the tracker cannot be started: {type(error).__name__}: {error}",
+                              where=f"tracking.{name}", hint=f"tracking.{name}.enabled=false") from error  # fmt: skip
+    return trackers
 
 
 def _task_of(overrides: Overrides, base: Mapping[str, Any] | None) -> str | None:
@@ -162,20 +176,29 @@ def _recipe(task: str | None, extensions: Sequence[Extension]) -> Recipe:
 
 def _values(overrides: Overrides) -> dict[str, Any]:
     """Read overrides on top of a given config: values only, since nothing is composed."""
-    if isinstance(overrides, Mapping):
-        return undot(overrides)
     from paceline.config.compose import GROUPS, parse_values
 
-    groups = [text for text in overrides if text.partition("=")[0] in GROUPS]
+    if isinstance(overrides, Mapping):
+        values = undot(overrides)
+        groups = [f"{name}={values[name]}" for name in GROUPS if isinstance(values.get(name), str)]
+    else:
+        values = {}
+        groups = [text for text in overrides if text.partition("=")[0].lstrip("+") in GROUPS]
     if groups:
         raise ConfigError("a group cannot be chosen on top of --config", where="command line", got=groups[0],
                           hint="compose a new config: leave out --config")  # fmt: skip
-    return parse_values(overrides)
+    return values or parse_values(list(overrides))
 
 
-def _plan_beside(config: PathLike | None) -> Any:
-    """Return the plan of the run whose config is reused, so that the bits are the same; None for any other config."""
-    if config is None or not (Path(config).parent / "plan.json").is_file():
+def _plan_beside(config: Path, resolved: RunConfig) -> Plan | None:
+    """Return the plan of the run whose config is reused, so that the bits are the same.
+
+    None for any other config, and where overrides change what a plan is made from.
+    """
+    if not (config.parent / "plan.json").is_file():
         return None
-    run = Run(Path(config).parent)
+    before, now = read_yaml(config), resolved.tree()
+    if any(before.get(section) != now[section] for section in ("members", "numerics", "device")):
+        return None
+    run = Run(config.parent)
     return plan_from_json(run.read_json("plan.json"), where=str(run.path / "plan.json"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,11 +25,11 @@ from paceline.errors import ConfigError, DataError
 from paceline.losses import LossConfig
 from paceline.models.config import ModelConfig
 from paceline.run.build import Job, Prepared, rehearse
-from paceline.run.config import PLAIN, RunConfig
+from paceline.run.config import PLAIN, RunConfig, plain_sections
 from paceline.run.folder import Run, claim, new_name, open_run
 from paceline.run.inputs import Foreign, InMemory
 from paceline.run.plan import make_plan, plan_from_json
-from paceline.run.start import check_unchanged, create_run
+from paceline.run.start import check_data, check_unchanged, create_run, refuse_changes
 from paceline.tasks import Classification, Regression
 from paceline.tasks.config import TaskConfig
 from paceline.train.runtime import resolve_device
@@ -79,20 +79,11 @@ class GivenLoss(LossConfig):
         raise _only_in_python()
 
 
-@dataclass(frozen=True)
-class _Models:
-    """Where members' models come from: copies of one instance, or a factory."""
-
-    source: nn.Module | Callable[[], nn.Module]
-
-    def build(self) -> nn.Module:
-        return copy.deepcopy(self.source) if isinstance(self.source, nn.Module) else self.source()
-
-
 class Trainer:
     """Train a model of one's own.
 
-    model: an `nn.Module` (exactly one member) or a function without arguments that builds one (any number of seeds).
+    model: an `nn.Module` (exactly one member; every `fit` starts from the weights that it has now) or a function
+        without arguments that builds one (any number of seeds).
     config: dotted or nested values of the sections `training`, `members`, `numerics`, and `device`
         (`{"training.num_epochs": 20, "members.seeds": 5}`).
     task: a `Task`; by default classification for integer targets, regression for floats.
@@ -113,7 +104,9 @@ class Trainer:
         folder: str | Path = "runs",
         name: str | None = None,
     ) -> None:
-        self._models, self._task = _Models(model), task
+        self._instance = model if isinstance(model, nn.Module) else None
+        self._build_model = partial(copy.deepcopy, copy.deepcopy(model)) if isinstance(model, nn.Module) else model
+        self._task = task
         self._tracker, self._callbacks = tracker, tuple(callbacks)
         self._folder, self._name = Path(folder), name
         self._config = _config(config or {}, type(model).__name__ if isinstance(model, nn.Module) else "factory")
@@ -140,29 +133,32 @@ class Trainer:
         """Go on with an interrupted run of the same model, config and data."""
         run = run if isinstance(run, Run) else open_run(run)
         check_unchanged(run)
+        refuse_changes(run.config, self._config.tree(), where="Trainer", hint="the config and model of the run")
         prepared = self._prepare(train, val, test, run)
         return self._run(run, prepared)
 
     def _run(self, run: Run, prepared: Prepared) -> Run:
         trackers = {} if self._tracker is None else {"tracker": self._tracker}
         execute_and_report(run, prepared, callbacks=self._callbacks, trackers=trackers)
-        if isinstance(self._models.source, nn.Module):
-            self._models.source.load_state_dict(run.best()["model_state_dict"])
+        if self._instance is not None:
+            self._instance.load_state_dict(run.best()["model_state_dict"])
         return run
 
     def _prepare(self, train: Part, val: Part, test: Part | None, run: Run | None = None) -> Prepared:
         config, device = self._config, resolve_device(self._config.device)
-        inputs = _inputs(train, val, test)
-        task = self._task or _default_task(inputs)
-        jobs = [
-            Job(member=Member(seed=seed), config=config, inputs=inputs, task=task, build_model=self._models.build)
-            for seed in config.members.seeds
-        ]
-        rehearse(jobs, device)
+        with torch.random.fork_rng(devices=[]):  # looking at a DataLoader draws from torch's generator
+            inputs = _inputs(train, val, test)
+            task = self._task or _default_task(inputs)
+            jobs = [
+                Job(member=Member(seed=seed), config=config, inputs=inputs, task=task, build_model=self._build_model)
+                for seed in config.members.seeds
+            ]
+            rehearse(jobs, device)
         if run is None:
             plan = make_plan([(job.member, job.config) for job in jobs], device)
         else:
             plan = plan_from_json(run.read_json("plan.json"), where=str(run.path / "plan.json"))
+            check_data(run, inputs.dataset if isinstance(inputs, InMemory) else None)
         if isinstance(inputs, Foreign):
             return Prepared(config=config, plan=plan, jobs=jobs)
         checks = [audit(inputs.dataset, inputs.split, "warn")]
@@ -178,7 +174,7 @@ def _config(values: Mapping[str, Any], model: str) -> RunConfig:
         if key not in allowed:
             raise ConfigError("Trainer takes no such config section", where=key, got=tree[key],
                               hint=", ".join(sorted(allowed)))  # fmt: skip
-    sections = {name: validate(section, tree.get(name, {}), name) for name, section in PLAIN.items()}
+    sections = plain_sections(tree)
     given = {"task": GivenTask(), "model": GivenModel(kind=model), "data": GivenData(), "loss": GivenLoss()}
     return validate(RunConfig, {**given, **sections, "device": tree.get("device", "auto")})
 
@@ -203,6 +199,10 @@ def _in_memory(parts: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> InMem
     for part, columns in parts.items():
         if list(columns) != names:
             raise DataError("the parts have different columns", where=part, got=list(columns), hint=", ".join(names))
+        for name, column in columns.items():
+            if column.dtype != parts["train"][name].dtype:
+                raise DataError("the parts have different types", where=f"{part}, column {name}", got=column.dtype,
+                                hint=str(parts["train"][name].dtype))  # fmt: skip
     sizes = [len(next(iter(columns.values()))) for columns in parts.values()]
     ends = np.cumsum([0, *sizes])
     rows = {part: np.arange(a, b) for part, a, b in zip(parts, ends[:-1], ends[1:], strict=True)}
@@ -222,8 +222,8 @@ def _columns(part: Part, name: str) -> dict[str, np.ndarray[Any, Any]]:
     """Turn (x, y), a dict, or a map-style torch Dataset into NumPy columns without copying where possible."""
     if isinstance(part, torch.utils.data.TensorDataset):
         part = part.tensors
-    elif isinstance(part, torch.utils.data.Dataset):
-        part = torch.utils.data.default_collate([part[i] for i in range(len(part))])  # type: ignore[arg-type]  # sized
+    elif isinstance(part, torch.utils.data.Dataset) and hasattr(part, "__len__"):
+        part = torch.utils.data.default_collate([part[i] for i in range(len(part))])
     if isinstance(part, Mapping):
         columns = dict(part)
     elif isinstance(part, (tuple, list)) and len(part) in (2, 3):
@@ -232,6 +232,10 @@ def _columns(part: Part, name: str) -> dict[str, np.ndarray[Any, Any]]:
         raise DataError("a part is neither arrays nor a loader", where=name, got=type(part).__name__,
                         hint="(x, y), a dict of columns, a torch Dataset or a DataLoader")  # fmt: skip
     arrays = {key: _array(value) for key, value in columns.items()}
+    for key, array in arrays.items():
+        if array.ndim == 0 or array.dtype.kind not in "biufc":
+            raise DataError("a column must be an array of numbers, axis 0 the samples", where=f"{name}, column {key}",
+                            got=f"dtype {array.dtype}, {array.ndim} axes")  # fmt: skip
     if any(len(array) != len(next(iter(arrays.values()))) for array in arrays.values()):
         raise DataError("the columns of a part differ in length", where=name,
                         got={key: len(array) for key, array in arrays.items()})  # fmt: skip
@@ -259,10 +263,12 @@ def _default_task(inputs: InMemory | Foreign) -> Task:
     if isinstance(inputs, InMemory) and "y" in inputs.dataset.columns:
         y = inputs.dataset.columns["y"]
         if y.dtype.kind in "iu":
+            if y.min() < 0:
+                raise DataError("class labels count from 0", where="column y", got=int(y.min()))
             return Classification(n_classes=int(y.max()) + 1)
         return Regression()
     raise ConfigError(
-        "a DataLoader does not say what is learned from it",
+        "the data does not say what is learned from it",
         where="task",
         hint="task=paceline.tasks.Classification(n_classes=...) or paceline.tasks.Regression()",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,17 @@ from paceline.data.npz import read_npz
 from paceline.data.scale import Scaler
 from paceline.errors import CheckpointError, DataError, RunError
 from paceline.evaluate import passes
-from paceline.evaluate.statistics import summarise
 from paceline.run.config import RunConfig, resolve
 from paceline.run.folder import Run, write_json
 from paceline.run.inputs import InMemory
 from paceline.run.openings import record_opening
 from paceline.run.start import reopen
-from paceline.train.runtime import autocast, resolve_device
+from paceline.run.summary import intervals
+from paceline.train.runtime import autocast, resolve_device, session
 from paceline.types import DataSpec
 
 if TYPE_CHECKING:
+    from paceline.run.build import Job
     from paceline.run.recipe import Recipe
 
 PREDICT_BATCH = 1024
@@ -49,19 +51,21 @@ def evaluate(run: Run | PathLike, part: str = "val", *, use: Sequence[PathLike] 
         raise DataError("the data has no test part", where=str(run.path), hint="data.split.test_fraction=0.2")
     if part == "test":
         mark = part_fingerprint(prepared.dataset, split.test)
-        record_opening(run.path.parent, fingerprint=mark, run=run.name, by="evaluate")
-    rows: list[dict[str, Any]] = []
-    for job in prepared.jobs:
-        assert isinstance(job.inputs, InMemory)
-        device = resolve_device(job.config.device)
-        model = _with_weights(job.build_model(), run.best(job.member.id), job.member.id).to(device)
-        batches = job.inputs.part(part, job.config.training, device)
-        values = passes.evaluate(model, job.task, batches, autocast(job.config.training.amp, device))
-        scalars = {f"{part}_{name}": value for name, value in values.items() if not isinstance(value, list)}
-        rows.append({"id": job.member.id, "seed": job.member.seed, "fold": job.member.fold, "metrics": scalars})
-    sizes = (len(split.train), len(getattr(split, part)))
-    metrics = {name: _interval(rows, name, sizes) for name in rows[0]["metrics"]}
-    result = {"schema_version": 1, "run": run.name, "part": part, "metrics": metrics, "members": rows}
+        record_opening(run, fingerprint=mark, by="evaluate")
+    with session(prepared.config.numerics, prepared.plan.threads):
+        rows = [_evaluate_member(run, job, part) for job in prepared.jobs]
+    variants = [
+        {"name": name, "metrics": intervals(prepared, [row for row in rows if row["variant"] == name])}
+        for name in dict.fromkeys(row["variant"] for row in rows)
+    ]
+    result = {
+        "schema_version": 1,
+        "run": run.name,
+        "part": part,
+        "metrics": variants[0]["metrics"],
+        "variants": variants if len(variants) > 1 else [],
+        "members": rows,
+    }
     write_json(run.path / f"evaluation_{part}.json", result)
     return result
 
@@ -80,7 +84,8 @@ def predict(
         training data was. members: which to use (all by default); with several, probabilities and numeric predictions
         are averaged. output: a CSV to write.
 
-    Columns: `prediction`, and `p_<class>` per class; for several numeric targets `prediction_<i>`.
+    Columns: `prediction`, and `p_<class>` per class; without classes those that the task predicts, `<name>_<i>` where
+    there are several values per sample.
     """
     run, recipe = open_with_recipe(run, use)
     chosen = list(members) or run.members
@@ -92,10 +97,18 @@ def predict(
     return table
 
 
-def _interval(rows: Sequence[Mapping[str, Any]], name: str, sizes: tuple[int, int]) -> dict[str, Any]:
-    interval = summarise([(row["seed"], row["fold"], row["metrics"][name]) for row in rows], *sizes)
-    bounds = None if interval.low is None else [interval.low, interval.high]
-    return {"mean": interval.mean, "std": interval.std, "ci95": bounds, "n": interval.n, "method": interval.method}
+def _evaluate_member(run: Run, job: Job, part: str) -> dict[str, Any]:
+    assert isinstance(job.inputs, InMemory)
+    training, device = job.config.training, resolve_device(job.config.device)
+    model = _with_weights(job.build_model(), run.best(job.member.id), job.member.id).to(device)
+    values = passes.evaluate(model, job.task, job.inputs.part(part, training, device), autocast(training.amp, device))
+    metrics = {
+        f"{part}_{name}": value if math.isfinite(value) else None  # JSON has no NaN
+        for name, value in values.items()
+        if not isinstance(value, list)
+    }
+    member = job.member
+    return {"id": member.id, "variant": member.variant, "seed": member.seed, "fold": member.fold, "metrics": metrics}
 
 
 def _predict_member(
@@ -159,11 +172,13 @@ def _input_columns(
 def _table(found: Iterable[Mapping[str, np.ndarray[Any, Any]]], classes: Sequence[str]) -> pd.DataFrame:
     """Average over members; return one row per sample."""
     members = list(found)
-    if classes:
+    if classes and "probability" in members[0]:
         probability = np.mean([arrays["probability"] for arrays in members], axis=0)
         labels = np.array(classes, dtype=object)[probability.argmax(axis=1)]
         return pd.DataFrame({"prediction": labels} | {f"p_{c}": probability[:, i] for i, c in enumerate(classes)})
-    prediction = np.mean([arrays["prediction"] for arrays in members], axis=0)
-    flat = prediction.reshape(len(prediction), -1)
-    names = ["prediction"] if flat.shape[1] == 1 else [f"prediction_{i}" for i in range(flat.shape[1])]
-    return pd.DataFrame(flat, columns=names)
+    columns: dict[str, Any] = {}
+    for name in members[0]:
+        mean = np.mean([arrays[name] for arrays in members], axis=0)
+        flat = mean.reshape(len(mean), -1)
+        columns |= {name if flat.shape[1] == 1 else f"{name}_{i}": flat[:, i] for i in range(flat.shape[1])}
+    return pd.DataFrame(columns)

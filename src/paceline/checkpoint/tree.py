@@ -150,6 +150,8 @@ def _same_tensor(a: Tensor, b: Tensor) -> bool:
 
 def _bits(x: Tensor) -> Tensor:
     """Return the bytes of a tensor in row-major order, on the CPU; a view where that is possible."""
+    if not x.numel():  # loaded from a file, it may have a stride of 0, which cannot be viewed as bytes
+        return torch.empty(0, dtype=torch.uint8)
     return x.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 

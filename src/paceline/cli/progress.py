@@ -102,7 +102,8 @@ class _Ended:
             self._console.print(Text(f"{cohort}: done before"))
             return
         seconds = time.monotonic() - self._started
-        self._console.print(Text(f"{cohort}: {self._epoch} epochs in {seconds:.1f} s, selected state: {self._best}"))
+        selected = f"selected state: {self._best}" if self._best else "failed"
+        self._console.print(Text(f"{cohort}: {self._epoch} epochs in {seconds:.1f} s, {selected}"))
 
 
 def note(record: Record) -> str:

@@ -28,13 +28,16 @@ def evaluate_command(path: Path, part: str, use: Sequence[Path]) -> None:
     from paceline.api.using import evaluate
 
     result = evaluate(path, part, use=use)
-    table = Table("metric", "mean", "95 % interval", "n", box=None, pad_edge=False)
-    for name, row in result["metrics"].items():
-        bounds = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} to {row['ci95'][1]:.4f}"
-        mean = "-" if row["mean"] is None else f"{row['mean']:.4f}"
-        table.add_row(Text(name), mean, bounds, str(row["n"]))
     console = Console()
-    console.print(table)
+    for variant in result["variants"] or [{"name": "", "metrics": result["metrics"]}]:
+        table = Table("metric", "mean", "95 % interval", "n", box=None, pad_edge=False)
+        for name, row in variant["metrics"].items():
+            bounds = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} to {row['ci95'][1]:.4f}"
+            mean = "-" if row["mean"] is None else f"{row['mean']:.4f}"
+            table.add_row(Text(name), mean, bounds, str(row["n"]))
+        if variant["name"]:
+            console.print(Text(variant["name"]))
+        console.print(table)
     console.print(Text(f"written: {path / f'evaluation_{part}.json'}"), soft_wrap=True)
 
 

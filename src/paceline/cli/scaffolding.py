@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,9 @@ def new_command(name: str, folder: Path) -> None:
     path = folder / f"{name}.py"
     if path.exists():
         raise ConfigError("the file exists already", where=str(path), hint="another name, or --folder")
+    if importlib.util.find_spec(name) is not None:
+        raise ConfigError("a Python module has that name, and the file would hide it", where="NAME", got=name,
+                          hint=f"paceline new my_{name}")  # fmt: skip
     if not folder.is_dir():
         raise ConfigError("the folder does not exist", where="--folder", got=str(folder))
     template = (files("paceline.cli") / "recipe_template.txt").read_text(encoding="utf-8")

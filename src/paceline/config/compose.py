@@ -34,7 +34,7 @@ def compose(overrides: Sequence[str], options: Options, folders: Sequence[Path] 
     arguments = [_argument(text) for text in overrides]
     with tempfile.TemporaryDirectory(prefix="paceline-conf-") as stubs:
         _write_options(Path(stubs), options)
-        path = ",".join(f"file://{folder.resolve()}" for folder in [*folders, Path(stubs)])
+        path = ",".join(_quoted(f"file://{folder.resolve()}") for folder in [*folders, Path(stubs)])
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 composed = hydra_compose("config", overrides=[f"hydra.searchpath=[{path}]", *arguments])
@@ -70,6 +70,11 @@ def _argument(text: str) -> str:
         raise ConfigError("Hydra's own settings cannot be changed here", where=name, got=text)
     bare = text.lstrip("+")
     return bare if name in GROUPS else f"++{bare}"
+
+
+def _quoted(text: str) -> str:
+    """Quote for Hydra's grammar, where a plain comma or bracket would end the value."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _write_options(folder: Path, options: Options) -> None:

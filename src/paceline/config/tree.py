@@ -48,7 +48,7 @@ def undot(tree: Mapping[str, Any]) -> Tree:
     plain: Tree = {}
     for name, value in tree.items():
         nested: Tree = {}
-        put(nested, str(name), undot(value) if isinstance(value, Mapping) and "vary" not in str(name) else value)
+        put(nested, str(name), undot(value) if isinstance(value, Mapping) else value)
         plain = merge(plain, nested)
     return plain
 

@@ -1,13 +1,13 @@
 """A user's own `DataLoader` as a feed.
 
 Its weaker promise: order and augmentation are repeatable only as far as they draw from torch's default generator, from
-the loader's own generator, or from workers seeded by it; a resume in mid-epoch reads and drops the batches before.
+the loader's own generator, or from workers that start anew each epoch; a resume in mid-epoch reads and drops the
+batches before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,17 +68,29 @@ class ForeignFeed:
         if self._position != (epoch, first):
             self._restart(epoch, first)
         last = min(first + self._accumulation, self._batches)
-        items = list(islice(self._iterator, last - first))
+        items = [self._next(epoch, batch) for batch in range(first, last)]
         self._position = (epoch, last)
         return [{name: c.unsqueeze(0) for name, c in as_batch(item, self._device).items()} for item in items]
 
     def _restart(self, epoch: int, first: int) -> None:
-        key = noise.key(noise.stream(self._member.seed, self._member.fold, "order"), epoch)
-        torch.manual_seed(key)
         generator = getattr(self._loader, "generator", None)
         if generator is not None:
-            generator.manual_seed(key)
-        self._iterator = islice(iter(self._loader), first, None)
+            generator.manual_seed(self._key(epoch))
+        torch.default_generator.manual_seed(self._key(epoch))  # seeds the workers
+        self._iterator = iter(self._loader)
+        for batch in range(first):
+            self._next(epoch, batch)
+
+    def _next(self, epoch: int, batch: int) -> Any:
+        """Fetch one batch; what it draws from torch's generator is its own, whatever the model drew before."""
+        torch.default_generator.manual_seed(noise.key(self._key(epoch), batch))
+        item = next(self._iterator, None)
+        if item is None:
+            raise DataError("a DataLoader gave fewer batches than its length", got=f"{batch} of {self._batches}")
+        return item
+
+    def _key(self, epoch: int) -> int:
+        return noise.key(noise.stream(self._member.seed, self._member.fold, "order"), epoch)
 
 
 class ForeignPass:

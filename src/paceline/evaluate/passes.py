@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
-from paceline.metrics.state import merge
+from paceline.metrics.state import merge, on_host
 from paceline.metrics.state import values as divide
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def evaluate(
     """
     sums: dict[str, Tensor] = {}
     weights: dict[str, float | Tensor] = {}
-    states: Mapping[str, MetricState] | None = None
+    states: Mapping[str, MetricState] = {}
     was_training = model.training
     model.eval()
     try:
@@ -39,16 +38,11 @@ def evaluate(
                     sums[term] = sums[term] + value.double() if term in sums else value.double()
                 for term, weight in task.weights(batch).items():
                     weights[term] = weights[term] + weight if term in weights else weight
-                found = task.metric_sums(outputs, batch)
-                states = found if states is None else merge(states, found)
+                states = merge(states, task.metric_sums(outputs, batch))
     finally:
         model.train(was_training)
     values: dict[str, Value] = {"loss": sum(float(sums[term] / weights[term]) for term in sums)}
-    return values | divide(_on_host(states or {}))
-
-
-def _on_host(states: Mapping[str, MetricState]) -> dict[str, MetricState]:
-    return tree_map_only(Tensor, lambda value: value.cpu(), dict(states))  # type: ignore[no-any-return]  # untyped
+    return values | divide(on_host(states))
 
 
 def predict(

@@ -21,8 +21,8 @@ def cross_entropy(
 ) -> Tensor:
     """Return the cross-entropy of each sample, not reduced, of shape (...), at least in float32.
 
-    logits: (..., C). y: int64 (...) in 0..C-1. label_smoothing e: the target is (1 - e) on y plus e / C on every class; a
-    number, or a tensor (), which under vmap may be (K,) where torch's own function takes none. class_weights: (C,),
+    logits: (..., C). y: int64 (...) in 0..C-1. label_smoothing e: the target is (1 - e) on y plus e / C on every class;
+    a number, or a tensor (), which under vmap may be (K,) where torch's own function takes none. class_weights: (C,),
     multiplies each class's -log p.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

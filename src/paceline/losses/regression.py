@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch.nn.functional as F  # the name that torch's own documentation uses
 from torch import Tensor
 
 from paceline.errors import ModelError
@@ -45,8 +46,11 @@ class Mse:
         return {"mse": count(batch)}
 
     def sums(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
-        error = match_shape(outputs, batch["y"]) - batch["y"]
-        return {"mse": masked_sum(per_sample_mean(error.square()), batch)}
+        outputs, y = match_shape(outputs, batch["y"]), batch["y"]
+        if "sample_mask" not in batch:  # one kernel instead of four: this runs in every step of a small model
+            total = F.mse_loss(outputs, y, reduction="sum")
+            return {"mse": total if y.ndim == 1 else total / y[0].numel()}
+        return {"mse": masked_sum(per_sample_mean((outputs - y).square()), batch)}
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = TypeVar("State")
-
-
 States = Mapping[str, MetricState]
 
 

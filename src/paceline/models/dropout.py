@@ -69,7 +69,7 @@ def _keep(sizes: tuple[int, ...], device: torch.device, h: Tensor) -> Tensor:
     held = sum(kept.numel() for kept in _cache.values())
     if held + h.numel() > CACHED_ELEMENTS:
         _cache.clear()
-    if h.numel() <= CACHED_ELEMENTS:
+    if h.numel() <= CACHED_ELEMENTS and type(h) is Tensor:  # no stand-in of a tracer
         _cache[sizes, device] = h
     return h
 
@@ -158,7 +158,8 @@ def site_stream(path: str, *, seed: int, fold: int | None) -> int:
     return stream(seed, fold, f"dropout:{path}")
 
 
-def set_keys(model: nn.Module, *, seed: int, fold: int | None = None, step: int) -> None:
-    """Give every Dropout of a model its key for one step: a function of (seed, fold, path, step) and nothing else."""
+def set_keys(model: nn.Module, *, seed: int, fold: int | None = None, step: int, micro_batch: int = 0) -> None:
+    """Give every Dropout of a model its key for one forward pass: a function of these numbers and its path alone."""
     for path, site in noise_sites(model):
-        site.key.fill_(signed32(noise_key(site_stream(path, seed=seed, fold=fold), step)))
+        step_key = noise_key(site_stream(path, seed=seed, fold=fold), step)
+        site.key.fill_(signed32(noise_key(step_key, micro_batch)))

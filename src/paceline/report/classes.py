@@ -35,7 +35,7 @@ def _confusion_words(classes: Sequence[str], counts: Sequence[Sequence[float]]) 
         return f"All {total:,.0f} predictions are right."
     share = sum(n for n, _, _ in wrong) / total
     top = sorted(wrong, key=lambda cell: (-cell[0], cell[1], cell[2]))[:3]
-    listed = ", ".join(f"{classes[i]} taken for {classes[j]} ({n:,.0f})" for n, i, j in top)
+    listed = ", ".join(f"“{classes[i]}” taken for “{classes[j]}” ({n:,.0f})" for n, i, j in top)
     missed = f"{sum(n for n, _, _ in wrong):,.0f} of {total:,.0f} predictions are wrong ({percent(share)})"
     return f"{missed}. Most frequent: {listed}."
 

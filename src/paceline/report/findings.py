@@ -35,4 +35,4 @@ def _recalls(summary: Json) -> list[tuple[str, float]]:
 
 
 def _weak_class(name: str, recall: float) -> str:
-    return f"Class {name} has a recall of {show(recall, 2)}: class weights or a focal loss may help."
+    return f"Class “{name}” has a recall of {show(recall, 2)}: class weights or a focal loss may help."

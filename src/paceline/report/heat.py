@@ -12,7 +12,7 @@ from paceline.report.words import clean, finite, percent
 _TEXT_LIMIT = 24  # above so many classes the cells carry no numbers
 # The opacity from which the text of a cell changes between black and white, on dark paper and on light: a contrast of
 # 4.5 at least everywhere. Orange is lighter than blue.
-_MIDDLE = 0.53
+_MIDDLE = 0.58
 _HIGH = {"right": 0.84, "wrong": 0.97}
 
 

@@ -11,10 +11,11 @@ from typing import Any
 from paceline.checkpoint.files import write_text_atomic
 from paceline.report import classes, tables
 from paceline.report.audit import SplitView, split_view
-from paceline.report.figures import Figure, learning_curves, selection
+from paceline.report.figures import Figure, learning_curves
 from paceline.report.files import Json, RunFiles, items, read, section, sections
 from paceline.report.headline import Headline, headline
 from paceline.report.results import members_of, variant_names
+from paceline.report.selection import selection
 from paceline.report.series import history_of
 from paceline.report.words import clean
 
@@ -92,7 +93,7 @@ def page_of(files: RunFiles) -> Page:
         plan=[*facts(files.plan, skip=("schema_version", "cohorts")), *_alone(files.plan)],
         cohorts=_cohorts(files.plan),
         config=files.config,
-        environment=facts(files.environment, skip=("schema_version", "packages", "command")),
+        environment=facts(files.environment, skip=("schema_version", "packages", "command", "config")),
         packages=facts(section(files.environment, "packages")),
         commands=_commands(files),
     )

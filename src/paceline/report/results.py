@@ -43,9 +43,15 @@ class Metric:
 
     @property
     def places(self) -> int | None:
-        """Decimals to print: two significant digits of the half width, else of the standard deviation."""
-        half = (self.interval[1] - self.interval[0]) / 2 if self.interval else None
-        return places_for(half) if places_for(half) is not None else places_for(self.std)
+        """Decimals of the mean and its interval: two significant digits of the half width, three of the mean."""
+        half = (self.interval[1] - self.interval[0]) / 2 if self.interval else self.std
+        known = [places_for(half), None if self.mean is None else places_for(abs(self.mean), digits=3)]
+        return max(finite(known), default=None) if known[0] is not None else None
+
+    @property
+    def std_text(self) -> str:
+        """The standard deviation with two significant digits, and no fewer decimals than the mean."""
+        return show(self.std, max(finite([self.places, places_for(self.std)]), default=None))
 
     @property
     def range_text(self) -> str:

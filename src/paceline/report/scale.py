@@ -108,5 +108,6 @@ def _height(point: Point) -> float:
 
 
 def _round_step(rough: float) -> float:
+    """The one of 1, 2, 5 or 10 times a power of ten that is nearest to `rough`, by ratio."""
     power = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if rough <= factor * power * (1 + 1e-9))
+    return power * min((1.0, 2.0, 5.0, 10.0), key=lambda factor: abs(math.log(rough / power / factor)))

@@ -42,8 +42,9 @@ class History:
     variants: Sequence[str]
 
     def groups(self) -> list[list[Series]]:
-        """The series of each variant, in order."""
-        return [[one for one in self.series if one.member.variant == variant] for variant in self.variants]
+        """The series of each variant that has any, in order."""
+        groups = [[one for one in self.series if one.member.variant == variant] for variant in self.variants]
+        return [group for group in groups if group]
 
     def chosen(self, one: Series) -> float | None:
         """Where on the axis the member's chosen weights lie."""

@@ -58,7 +58,7 @@ def _metrics(summary: Json) -> tuple[Table, str]:
         table.add_column(heading, justify="right", no_wrap=True)
     rows = [row for row in metrics_of(summary) if split_of(row.name)[0] in ("test", "val", "")]
     for row in rows:
-        cells = (row.name, show(row.mean, row.places), row.range_text, show(row.std, row.places), str(row.n))
+        cells = (row.name, show(row.mean, row.places), row.range_text, row.std_text, str(row.n))
         table.add_row(*(Text(cell) for cell in cells))
     methods = {row.method for row in rows if row.interval}
     return table, methods.pop() if len(methods) == 1 else ""

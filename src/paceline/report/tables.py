@@ -61,7 +61,7 @@ def _metric_row(row: Metric, rows: Sequence[Metric], index: int, several: bool, 
     name = Markup('{}<span class="way" title="{}">{}</span> <code>{}</code>').format(
         capital(label(row.name)), f"{better(row.name)} is better" if arrow else "", arrow, row.name
     )
-    cells: list[Cell] = [name, show(row.mean, row.places), row.range_text, show(row.std, row.places), str(row.n)]
+    cells: list[Cell] = [name, show(row.mean, row.places), row.range_text, row.std_text, str(row.n)]
     if several:
         cells.append(metric_strip(row, f"strip-{index}", limits_for(row.name, rows)))
     return [*cells, row.short_method] if methods else cells

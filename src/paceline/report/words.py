@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 THIN = "\u202f"  # narrow no-break space, before a per cent sign
 MISSING = "–"
@@ -40,7 +43,8 @@ _HIGHER = {"accuracy", "f1", "precision", "recall", "auc", "r2"}
 def clean(text: object) -> str:
     """Fold to one line and drop control and direction characters, so that no name can drive a terminal or a page."""
     raw = "" if text is None else str(text)
-    return " ".join("".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in raw).split())
+    plain = "".join(c if c.isprintable() or c == THIN else " " if c.isspace() else "\ufffd" for c in raw)
+    return " ".join(word for word in plain.split(" ") if word)
 
 
 def number(value: object) -> float | None:
@@ -59,16 +63,16 @@ def numbers(values: object) -> list[float | None]:
     return [number(value) for value in values] if isinstance(values, (list, tuple)) else []
 
 
-def finite(values: Iterable[float | None]) -> list[float]:
+def finite(values: Iterable[T | None]) -> list[T]:
     """The values that are not None."""
     return [value for value in values if value is not None]
 
 
-def places_for(spread: float | None) -> int | None:
-    """Decimals that leave two significant digits of a spread (a half width or a standard deviation), at most 6."""
+def places_for(spread: float | None, digits: int = 2) -> int | None:
+    """Decimals that leave `digits` significant digits of a spread (a half width, a standard deviation), at most 6."""
     if spread is None or not spread > 0:
         return None
-    return min(6, max(0, 1 - math.floor(math.log10(spread))))
+    return min(6, max(0, digits - 1 - math.floor(math.log10(spread))))
 
 
 def show(value: float | None, places: int | None = None) -> str:

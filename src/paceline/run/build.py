@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from paceline.evaluate.passes import evaluate
 from paceline.run.config import RunConfig
 from paceline.run.inputs import InMemory, Inputs, split_inputs
 from paceline.run.members import Variant, expand, variants
-from paceline.run.plan import make_plan
+from paceline.run.plan import make_plan, members_of
 from paceline.run.recipe import Recipe
 from paceline.train.learner import ModelFactory, seeded_model
 from paceline.train.runtime import autocast, resolve_device
@@ -57,7 +58,8 @@ class Prepared:
 def build(config: RunConfig, recipe: Recipe, *, config_dir: Path | None = None, plan: Plan | None = None) -> Prepared:
     """Load, split, audit, span the members and rehearse one evaluation per variant.
 
-    `plan` reuses an earlier plan. Raises PacelineError for whatever would fail later because of the input.
+    `plan` reuses an earlier plan, if it is for the same members. Raises PacelineError for whatever would fail later
+    because of the input.
     """
     points = variants(config, recipe, config_dir)
     if any(point.config.data != config.data for point in points):
@@ -68,7 +70,8 @@ def build(config: RunConfig, recipe: Recipe, *, config_dir: Path | None = None, 
     jobs = _jobs(points, dataset, splits)
     device = resolve_device(config.device)
     rehearse(jobs, device)
-    plan = plan or make_plan([(job.member, job.config) for job in jobs], device)
+    if plan is None or members_of(plan) != {job.member.id for job in jobs}:
+        plan = make_plan([(job.member, job.config) for job in jobs], device)
     return Prepared(config=config, plan=plan, jobs=jobs, dataset=dataset, splits=splits, checks=checks)
 
 
@@ -106,23 +109,32 @@ def rehearse(jobs: Sequence[Job], device: torch.device) -> None:
     """Evaluate one small batch per variant: shapes fit, the loss runs, the selection metric exists."""
     for job in {job.member.variant: job for job in reversed(jobs)}.values():
         training = job.config.training
-        model = seeded_model(job.build_model, job.member).to(device)
+        with _model_errors("the model cannot be built", job):
+            model = seeded_model(job.build_model, job.member)
+        if not isinstance(model, torch.nn.Module):
+            raise ModelError("the model is not a torch.nn.Module", where=f"model.name={job.config.model.name}",
+                             got=type(model).__name__)  # fmt: skip
         batch = next(iter(job.inputs.passes(training, device)["val"]), None)
         if batch is None:
             raise DataError("the validation part is empty", where="data.split")
         small = {name: column[:2] for name, column in batch.items()}
-        try:
-            values = evaluate(model, job.task, [small], autocast(training.amp, device))
-        except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
-            raise ModelError(
-                f"the model fails on two samples of the data: {type(error).__name__}: {error}",
-                where=f"model.name={job.config.model.name}",
-                got=", ".join(f"{name} {tuple(column.shape)}" for name, column in small.items()),
-            ) from error
+        shapes = ", ".join(f"{name} {tuple(column.shape)}" for name, column in small.items())
+        with _model_errors("the model fails on two samples of the data", job, shapes):
+            values = evaluate(model.to(device), job.task, [small], autocast(training.amp, device))
         numbers = [f"val_{name}" for name, value in values.items() if not isinstance(value, list)]
         if training.selection.metric not in numbers:
             raise ConfigError("the task has no metric of that name", where="training.selection.metric",
                               got=training.selection.metric, hint=hint(training.selection.metric, numbers))  # fmt: skip
+
+
+@contextmanager
+def _model_errors(what: str, job: Job, got: str | None = None) -> Iterator[None]:
+    """Turn what a model's own code raises into a ModelError."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NameError, ArithmeticError) as error:
+        where = f"model.name={job.config.model.name}"
+        raise ModelError(f"{what}: {type(error).__name__}: {error}", where=where, got=got) from error
 
 
 def restricted(prepared: Prepared, members: Sequence[str]) -> Prepared:

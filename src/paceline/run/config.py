@@ -9,7 +9,7 @@ from pydantic import SerializeAsAny
 
 from paceline.config import Section
 from paceline.config.suggest import hint
-from paceline.config.tree import Tree
+from paceline.config.tree import Tree, flatten
 from paceline.config.validate import validate
 from paceline.data.config import DataConfig
 from paceline.errors import ConfigError
@@ -54,11 +54,19 @@ def resolve(tree: Mapping[str, Any], recipe: Recipe) -> RunConfig:
     sections: dict[str, Any] = {}
     for group in CHOICES:
         sections[group] = _choice(group, _mapping(tree, group), recipe)
-    for name, section in PLAIN.items():
-        sections[name] = validate(section, _mapping(tree, name), name)
+    sections |= plain_sections(tree)
     sections["tracking"] = _tracking(_mapping(tree, "tracking"), recipe)
     rest = {key: tree[key] for key in ("schema_version", "device") if key in tree}
     return validate(RunConfig, {**sections, **rest})
+
+
+def plain_sections(tree: Mapping[str, Any]) -> dict[str, Section]:
+    """Judge the sections that every run has. The grid of `members.vary` may be nested: its keys become dotted."""
+    sections = {name: _mapping(tree, name) for name in PLAIN}
+    grid = sections["members"].get("vary")
+    if isinstance(grid, Mapping):
+        sections["members"] = {**sections["members"], "vary": dict(flatten(grid))}
+    return {name: validate(PLAIN[name], section, name) for name, section in sections.items()}
 
 
 def _choice(group: str, tree: Mapping[str, Any], recipe: Recipe) -> Section:

@@ -9,8 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
 from paceline.checkpoint.store import Store
 from paceline.data.fingerprint import part_fingerprint
 from paceline.errors import InterruptedRunError
@@ -24,11 +22,13 @@ from paceline.track.queue import TrackerQueue
 from paceline.train.cohort import CohortTraining, Trainee
 from paceline.train.control import LoopControl
 from paceline.train.learner import GradientLearner
-from paceline.train.runtime import session
+from paceline.train.runtime import resolve_device, session
 from paceline.train.saving import Saver
 from paceline.types import Cohort, Consumer, Record, Stateful
 
 if TYPE_CHECKING:
+    import torch
+
     from paceline.run.build import Job, Prepared
 
 
@@ -66,6 +66,7 @@ def execute(
     jobs = {job.member.id: job for job in prepared.jobs}
     status = "failed"
     try:
+        device = resolve_device(prepared.plan.device)
         with session(prepared.config.numerics, prepared.plan.threads):
             _open_test(run, prepared)
             for number, cohort in enumerate(prepared.plan.cohorts, start=1):
@@ -74,7 +75,7 @@ def execute(
                     observer.end(cohort.id, skipped=True)
                     continue
                 worker = _Worker(run, cohort, job, callbacks, trackers, control, observer)
-                worker.train(number, len(prepared.plan.cohorts), torch.device(prepared.plan.device))
+                worker.train(number, len(prepared.plan.cohorts), device)
         finish(run, prepared)
         trackers.artefact("summary.json", run.path / "summary.json")
         status = "finished"
@@ -102,7 +103,7 @@ class _Worker:
         self._callbacks, self._trackers, self._control, self._observer = callbacks, trackers, control, observer
 
     def train(self, number: int, of: int, device: torch.device) -> None:
-        """Restore, train, publish, mark as done; on an interrupt publish what there is and raise InterruptedRunError."""
+        """Restore, train, publish, mark as done. Raises InterruptedRunError when told to stop."""
         job, training = self._job, self._job.config.training
         with closing(Journal(self._run.path / "logs", self._cohort.id)) as journal:
             saver = Saver(self._store(), training.save, self._beside(journal), identity(job))
@@ -165,7 +166,7 @@ def _open_test(run: Run, prepared: Prepared) -> None:
     split = prepared.splits[0] if prepared.splits else None
     if prepared.dataset is not None and split is not None and len(split.test) and prepared.config.data.split.open_test:
         mark = part_fingerprint(prepared.dataset, split.test)
-        record_opening(run.path.parent, fingerprint=mark, run=run.name, by="train")
+        record_opening(run, fingerprint=mark, by="train")
 
 
 def _outcome(trained: CohortTraining) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from paceline.checkpoint.files import write_text_atomic
-from paceline.config.tree import Tree, merge, read_yaml, to_yaml
+from paceline.config.tree import Tree, read_yaml, to_yaml
 from paceline.errors import RunError
 
 MADE_WITH = "config.yaml"
@@ -36,6 +36,11 @@ class Run:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def id(self) -> str:
+        """What tells this run from an earlier one of the same name; drawn when it was made."""
+        return str(self.read_json("environment.json").get("run_id", self.name))
 
     @property
     def config(self) -> Tree:
@@ -129,17 +134,17 @@ def claim(runs: Path, name: str, *, overwrite: bool) -> Path:
     if path.exists() and not overwrite:
         raise RunError("the run exists already", where=str(path),
                        hint=f"--overwrite, another --name, or paceline resume {path}")  # fmt: skip
-    if path.exists() and not (Run(path).is_run() or not any(path.iterdir())):
+    if path.exists() and not (Run(path).is_run() or (path.is_dir() and not any(path.iterdir()))):
         raise RunError("the folder exists and is not a run: it is not overwritten", where=str(path))
     return path
 
 
 def create(path: Path, texts: Mapping[str, str]) -> Run:
     """Make the run folder with its first files, in one rename: it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     making = path.parent / f".{path.name}.{os.getpid()}.making"
-    shutil.rmtree(making, ignore_errors=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(making, ignore_errors=True)
         for name, text in texts.items():
             target = making / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,10 +175,14 @@ def to_json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def overlay(base: Tree, overrides: Mapping[str, Any]) -> Tree:
+def overlay(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Tree:
     """Lay a member's differences over the run's config; a section that names its choice replaces the whole section."""
-    whole = {k: v for k, v in overrides.items() if isinstance(v, Mapping) and "name" in v}
-    return merge(base, {k: v for k, v in overrides.items() if k not in whole}) | whole
+    laid = dict(base)
+    for name, value in overrides.items():
+        below = laid.get(name)
+        is_part = isinstance(value, Mapping) and isinstance(below, Mapping) and "name" not in value
+        laid[name] = overlay(below, value) if is_part else value  # type: ignore[arg-type]  # narrowed by is_part
+    return laid
 
 
 def overrides_text(overrides: Mapping[str, Any]) -> str:

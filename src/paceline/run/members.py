@@ -17,6 +17,7 @@ from paceline.run.recipe import Recipe, conf_folders, options
 from paceline.types import Member
 
 MOST_MEMBERS = 10_000
+OF_THE_RUN = ("device", "numerics", "schema_version", "tracking")  # one process trains all members
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,8 @@ def vary(config: RunConfig, point: Mapping[str, Any], recipe: Recipe, config_dir
     for key, value in point.items():
         if key in CHOICES and key != "task":
             tree[key] = _chosen(tree, key, str(value), recipe, config_dir)
-        elif key in GROUPS:
-            raise ConfigError("this group cannot vary within a run", where="members.vary", got=key)
+        elif key in GROUPS or key.partition(".")[0] in OF_THE_RUN:
+            raise ConfigError("this cannot vary within a run", where="members.vary", got=key)
         else:
             put(tree, key, value)
     return resolve(tree, recipe)

@@ -6,17 +6,22 @@ import json
 import time
 from pathlib import Path
 
+from paceline.run.folder import Run
+
 REGISTER = "test_openings.jsonl"
 
 
-def record_opening(runs: Path, *, fingerprint: str, run: str, by: str) -> None:
-    """Append one opening, unless the same run has recorded it for the same purpose already (a resumed run has)."""
-    if any(line["run"] == run and line["by"] == by for line in _lines(runs) if line["fingerprint"] == fingerprint):
+def record_opening(run: Run, *, fingerprint: str, by: str) -> None:
+    """Append one opening, unless this very run has recorded it for the same purpose already (a resumed run has).
+
+    A run that replaced another of its name (`--overwrite`) is another run, with another id.
+    """
+    runs = run.path.parent
+    line = {"fingerprint": fingerprint, "run": run.name, "id": run.id, "by": by}
+    if any(line.items() <= known.items() for known in _lines(runs)):
         return
-    line = {"fingerprint": fingerprint, "run": run, "by": by, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    runs.mkdir(parents=True, exist_ok=True)
     with (runs / REGISTER).open("a", encoding="utf-8") as register:
-        register.write(json.dumps(line) + "\n")
+        register.write(json.dumps({**line, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n")
 
 
 def count_openings(runs: Path, fingerprint: str) -> int:

@@ -27,6 +27,11 @@ def make_plan(members: Sequence[tuple[Member, RunConfig]], device: torch.device)
     )
 
 
+def members_of(plan: Plan) -> set[str]:
+    """Return the ids of all members that the plan trains."""
+    return {member for cohort in plan.cohorts for member in cohort.members}
+
+
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """Return the plan as plain values."""
     return asdict(plan)

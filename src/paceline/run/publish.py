@@ -15,7 +15,6 @@ from paceline.checkpoint.files import write_bytes_atomic, write_text_atomic
 from paceline.checkpoint.store import write_state
 from paceline.run.folder import to_json
 from paceline.run.inputs import InMemory
-from paceline.train.runtime import resolve_device
 
 if TYPE_CHECKING:
     from paceline.run.build import Job
@@ -99,9 +98,8 @@ def _data_part(job: Job) -> dict[str, Any]:
 
 def _predictions(job: Job, cohort: CohortTraining, k: int) -> bytes:
     """Return an .npz of the selected state's predictions: `val_index`, `val_y`, `val_prediction`, ..., `test_...`."""
-    device = resolve_device(job.config.device)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for part, batches in job.inputs.passes(job.config.training, device).items():
+    for part, batches in cohort.trainees[k].passes.items():
         found = cohort.engine.predict(k, batches)
         arrays |= {f"{part}_{name}": value for name, value in found.items()}
         if isinstance(job.inputs, InMemory):

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paceline.config.compose import compose
-from paceline.config.tree import Tree, flatten, put, to_yaml
+from paceline.config.compose import GROUPS, compose
+from paceline.config.tree import Tree, flatten, merge, to_yaml, undot
 from paceline.data.audit import splits_from_json, splits_to_json
+from paceline.data.dataset import Dataset
 from paceline.data.fingerprint import fingerprint
 from paceline.errors import ConfigError, DataError, RunError
 from paceline.run.build import Job, Prepared, member_job
-from paceline.run.config import CHOICES, RunConfig, resolve
+from paceline.run.config import RunConfig, resolve
 from paceline.run.environment import command_line, describe
 from paceline.run.folder import Run, create, overrides_text, to_json
 from paceline.run.inputs import split_inputs
 from paceline.run.members import expand, variant_names
-from paceline.run.plan import plan_from_json, plan_to_json
+from paceline.run.plan import members_of, plan_from_json, plan_to_json
 from paceline.run.recipe import Recipe, conf_folders, options
 
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -27,16 +29,12 @@ def compose_config(
     overrides: Overrides, recipe: Recipe, tasks: Sequence[str], config_dir: Path | None = None
 ) -> RunConfig:
     """Return a recipe's config with the user's overrides: Hydra's `key=value` texts, or a mapping of dotted keys."""
-    texts = [text for text in overrides if isinstance(text, str)] if not isinstance(overrides, Mapping) else []
-    values: Mapping[str, Any] = overrides if isinstance(overrides, Mapping) else {}
-    groups = [f"{name}={value}" for name, value in values.items() if name in CHOICES]
-    chosen = [] if any(text.startswith("task=") for text in [*texts, *groups]) else [f"task={recipe.name}"]
-    folders = conf_folders(recipe, config_dir)
-    tree = compose([*chosen, *groups, *texts], options(recipe, tasks), folders)
-    for path, value in values.items():
-        if path not in CHOICES:
-            put(tree, path, value)
-    return resolve(tree, recipe)
+    values = undot(overrides) if isinstance(overrides, Mapping) else {}
+    groups = [f"{name}={values.pop(name)}" for name in GROUPS if isinstance(values.get(name), str)]
+    texts = groups if isinstance(overrides, Mapping) else list(overrides)
+    chosen = [] if any(text.startswith("task=") for text in texts) else [f"task={recipe.name}"]
+    tree = compose([*chosen, *texts], options(recipe, tasks), conf_folders(recipe, config_dir))
+    return resolve(merge(tree, values), recipe)
 
 
 def create_run(path: Path, prepared: Prepared, used: Sequence[Path] = ()) -> Run:
@@ -45,7 +43,7 @@ def create_run(path: Path, prepared: Prepared, used: Sequence[Path] = ()) -> Run
     texts = {
         "config.yaml": to_yaml(tree),
         "plan.json": to_json(plan_to_json(prepared.plan)),
-        "environment.json": to_json({**describe(command_line(), used), "config": tree}),
+        "environment.json": to_json({"run_id": secrets.token_hex(8), **describe(command_line(), used), "config": tree}),
     }
     if prepared.dataset is not None:
         document = splits_to_json(prepared.splits, prepared.dataset, prepared.checks)
@@ -64,15 +62,8 @@ def reopen(run: Run, recipe: Recipe) -> Prepared:
     config = resolve(run.config, recipe)
     plan = plan_from_json(run.read_json("plan.json"), where=str(run.path / "plan.json"))
     dataset = config.data.load()
+    check_data(run, dataset)
     splits, checks = splits_from_json(run.read_json("splits.json"), where=str(run.path / "splits.json"))
-    now = fingerprint(dataset)
-    if splits[0].fingerprint != now:
-        raise DataError(
-            "the data changed since the run was made",
-            where=f"data.name={config.data.name}",
-            got=f"{now}, not {splits[0].fingerprint}",
-            hint="bring the data back, or start a new run",
-        )
     per_seed = config.members.split_seed == "per_seed"
     inputs = {
         (split.seed if per_seed else None, split.fold): split_inputs(dataset, split, config.data) for split in splits
@@ -81,8 +72,7 @@ def reopen(run: Run, recipe: Recipe) -> Prepared:
     for member in expand(config, variant_names(config)):
         own = resolve(run.member_config(member.id), recipe)
         jobs.append(member_job(member, own, inputs[member.seed if per_seed else None, member.fold]))
-    known = {member for cohort in plan.cohorts for member in cohort.members}
-    if known != {job.member.id for job in jobs}:
+    if members_of(plan) != {job.member.id for job in jobs}:
         raise RunError("the plan does not fit the run's members", where=str(run.path / "plan.json"))
     return Prepared(config=config, plan=plan, jobs=jobs, dataset=dataset, splits=splits, checks=checks)
 
@@ -90,9 +80,25 @@ def reopen(run: Run, recipe: Recipe) -> Prepared:
 def check_unchanged(run: Run) -> None:
     """Raise ConfigError when `config.yaml` is no longer the config that the run was made with, naming the keys."""
     made_with: Tree = run.read_json("environment.json").get("config", {})
-    before, now = dict(flatten(made_with)), dict(flatten(run.config))
+    refuse_changes(made_with, run.config, where=str(run.path / "config.yaml"),
+                   hint="put it back, or start a new run with --config")  # fmt: skip
+
+
+def refuse_changes(made_with: Tree, given: Tree, *, where: str, hint: str) -> None:
+    """Raise ConfigError naming the keys in which `given` is not the config that a run was made with."""
+    before, now = dict(flatten(made_with)), dict(flatten(given))
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         shown = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:3])
-        raise ConfigError("the config changed since the run was made", where=str(run.path / "config.yaml"),
-                          got=shown, hint="put it back, or start a new run with --config")  # fmt: skip
+        raise ConfigError("the config changed since the run was made", where=where, got=shown, hint=hint)
+
+
+def check_data(run: Run, dataset: Dataset | None) -> None:
+    """Raise DataError when `dataset` is not the data that the run was made with. None stands for a user's loaders."""
+    if dataset is None and not (run.path / "splits.json").exists():
+        return
+    made_with = run.read_json("splits.json").get("fingerprint")
+    now = "DataLoaders" if dataset is None else fingerprint(dataset)
+    if now != made_with:
+        raise DataError("the data changed since the run was made", where=str(run.path),
+                        got=f"{now}, not {made_with}", hint="bring the data back, or start a new run")  # fmt: skip

@@ -93,7 +93,7 @@ def _variants(prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> list[
     found = []
     for name in dict.fromkeys(m["variant"] for m in members):
         own = [m for m in members if m["variant"] == name]
-        found.append({"name": name, "members": len(own), "metrics": _intervals(prepared, own)})
+        found.append({"name": name, "members": len(own), "metrics": intervals(prepared, own)})
 
     def rank(variant: Mapping[str, Any]) -> float:
         mean = variant["metrics"].get(metric, {}).get("mean")
@@ -102,7 +102,8 @@ def _variants(prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> list[
     return sorted(found, key=rank)
 
 
-def _intervals(prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def intervals(prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return mean and interval of each metric over members, given as dicts of `seed`, `fold` and `metrics`."""
     names = dict.fromkeys(name for m in members for name in m["metrics"])
     return {name: _interval(prepared, members, name) for name in names}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ def load_extension(path: Path) -> Extension:
     sys.modules[name] = module  # pydantic resolves annotations through it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ConfigError(
             f"the file fails to import: {type(error).__name__}: {error}", where=f"{path}{_line(error, path)}",
@@ -68,11 +69,12 @@ def _entries(entries: object, kind: str, section: type, path: Path) -> Mapping[s
 
 def _line(error: BaseException, path: Path) -> str:
     """Return `:line` of the user's own file, the deepest one in the traceback."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    own = os.path.abspath(path)  # as the import system names it
+    if isinstance(error, SyntaxError) and error.filename == own:
         return f":{error.lineno}"
     line, traceback = "", error.__traceback__
     while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == str(path):
+        if traceback.tb_frame.f_code.co_filename == own:
             line = f":{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return line

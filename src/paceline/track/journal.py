@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from paceline.errors import RunError
 from paceline.types import Record, Value
 
 
@@ -41,9 +42,13 @@ class Journal:
         return {"records": self._records.sync(), "timing": self._timing.sync()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Cut both files to the saved lengths; the tails are kept aside, so that no line appears twice."""
+        """Cut both files to the saved lengths; the tails are kept aside, so that no line appears twice.
+
+        Wall times go on from the last one. Raises RunError when a file is shorter than it was.
+        """
         self._records.cut(state["records"])
         self._timing.cut(state["timing"])
+        self._started = time.monotonic() - self._timing.last_number()
 
     def close(self) -> None:
         self._records.close()
@@ -91,12 +96,22 @@ class _Appended:
         return self._file.tell()
 
     def cut(self, length: int) -> None:
+        size = self._path.stat().st_size
+        if size < length:
+            raise RunError(
+                "a log lost lines that its checkpoint counts", where=str(self._path), got=f"{size} bytes, not {length}"
+            )
         tail = self._path.read_bytes()[length:]
         if tail:
             with self._path.with_name(self._path.name + ".tail").open("ab") as aside:
                 aside.write(tail)
         self._file.truncate(length)
         self._file.seek(0, os.SEEK_END)
+
+    def last_number(self) -> float:
+        """Return the last field of the last line, 0 for an empty file."""
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        return float(lines[-1].rpartition(",")[2]) if lines else 0.0
 
     def close(self) -> None:
         self._file.close()

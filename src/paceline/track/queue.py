@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -48,10 +50,12 @@ class TrackerQueue:
         """Flush, close every tracker with a status (`finished`, `interrupted`, `failed`), and end the thread."""
         if not self._trackers:
             return
-        for label, tracker in self._trackers.items():
-            self._waiting.put(partial(self._guard, label, partial(tracker.close, status)))
-        self._waiting.put(None)
-        self._thread.join(timeout_seconds)
+        deadline = time.monotonic() + timeout_seconds
+        closing = [partial(self._guard, label, partial(t.close, status)) for label, t in self._trackers.items()]
+        with suppress(queue.Full):
+            for item in [*closing, None]:
+                self._waiting.put(item, timeout=max(0.0, deadline - time.monotonic()))
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
             LOG.warning("a tracker did not finish within %.0f s; its last values may be missing there", timeout_seconds)
 

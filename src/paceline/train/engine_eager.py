@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from paceline.evaluate import passes
 from paceline.optim.build import build_optimizer, clip_gradients
+from paceline.optim.fused import FusedStep
 from paceline.train.config import TrainingConfig
 from paceline.train.runtime import Noise, amp_enabled, autocast
 
@@ -38,10 +39,11 @@ class EagerEngine:
             config.optimizer, self._parameters, learning_rate=config.learning_rate,
             weight_decay=config.weight_decay, momentum=config.momentum, betas=config.betas,
         )  # fmt: skip
+        self._stepper = FusedStep(self._optimizer, self._parameters)
         self._noise = Noise(model, member, device)
         self._autocast = autocast(config.amp, device)
-        scaled = amp_enabled(config.amp, device) and config.amp.dtype == "float16"
-        self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+        self._scaled = amp_enabled(config.amp, device) and config.amp.dtype == "float16"
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._scaled)
         self._inverses: dict[tuple[float, torch.dtype], Tensor] = {}
         self._rate = config.learning_rate
         self._best: dict[str, Any] | None = None
@@ -117,13 +119,16 @@ class EagerEngine:
         self._optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
+        self._stepper.forget()
         self._rate = self._optimizer.param_groups[0]["lr"]
         best = state["best"]
         self._best = None if best is None else to_device(best, self._device)
 
     def _backward(self, sums: Mapping[str, Tensor], totals: Mapping[str, float | Tensor]) -> None:
         """Differentiate by passing 1/W in as the gradient of each sum: no division enters the graph."""
-        inverses = [self._scaler.scale(self._inverse(totals[term], value)) for term, value in sums.items()]
+        inverses = [self._inverse(totals[term], value) for term, value in sums.items()]
+        if self._scaled:
+            inverses = [self._scaler.scale(inverse) for inverse in inverses]
         torch.autograd.backward(list(sums.values()), inverses)
 
     def _inverse(self, total: float | Tensor, like: Tensor) -> Tensor:
@@ -139,11 +144,14 @@ class EagerEngine:
             for parameters in self._optimizer.param_groups:
                 parameters["lr"] = rate
             self._rate = rate
-        if self._scaler.is_enabled():
+        if self._scaled:
             self._scaler.unscale_(self._optimizer)
-        clip_gradients(self._parameters, self._config.gradient_clip)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+            clip_gradients(self._parameters, self._config.gradient_clip)
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        else:
+            clip_gradients(self._parameters, self._config.gradient_clip)
+            self._stepper.step()
         for parameter in self._parameters:
             parameter.grad = None
 

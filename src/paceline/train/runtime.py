@@ -12,7 +12,7 @@ from torch import nn
 
 from paceline import noise
 from paceline.errors import ConfigError
-from paceline.models.dropout import noise_sites
+from paceline.models.dropout import noise_sites, signed32, site_stream
 from paceline.train.config import AmpConfig, NumericsConfig
 from paceline.types import Member
 
@@ -25,10 +25,8 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError("unknown device", where="device", got=name, hint="auto, cpu, cuda, cuda:0 or mps") from None
-    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= present.get(device.type, 0):
         raise ConfigError("this machine has no such device", where="device", got=name, hint="device=auto or device=cpu")
     return device
 
@@ -87,7 +85,7 @@ class Noise:
 
     def __init__(self, model: nn.Module, member: Member, device: torch.device) -> None:
         self._sites = [
-            (site.key, noise.stream(member.seed, member.fold, f"dropout:{path}")) for path, site in noise_sites(model)
+            (site.key, site_stream(path, seed=member.seed, fold=member.fold)) for path, site in noise_sites(model)
         ]
         self._torch = noise.stream(member.seed, member.fold, "torch")
         self._cuda = device.type == "cuda"
@@ -95,13 +93,8 @@ class Noise:
     def set(self, step: int, micro_batch: int) -> None:
         """Make the noise that of (seed, fold, purpose, step, micro-batch), whatever was drawn before."""
         for key, stream in self._sites:
-            key.fill_(_signed(noise.key(noise.key(stream, step), micro_batch)))
+            key.fill_(signed32(noise.key(noise.key(stream, step), micro_batch)))
         seed = noise.key(noise.key(self._torch, step), micro_batch)
         torch.default_generator.manual_seed(seed)
         if self._cuda:
             torch.cuda.manual_seed(seed)
-
-
-def _signed(value: int) -> int:
-    """Read 32 bits as an int32."""
-    return value - (1 << 32) if value >= 1 << 31 else value

@@ -44,7 +44,7 @@ class ConvGru(ModelConfig):
 
     name: Literal["conv_gru"] = "conv_gru"
     channels: tuple[int, ...] = Field(default=(64, 64), min_length=1)
-    kernel_size: int = Field(default=3, ge=1)
+    kernel_size: int = Field(default=7, ge=1)
     hidden_size: int = Field(default=64, ge=1)
     num_layers: int = Field(default=1, ge=1)
     dropout: float = Field(default=0.3, ge=0.0, lt=1.0)

@@ -1,0 +1,155 @@
+"""SIGKILL at random instants of a real run, then resume: the same bits as a run that was never killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paceline.api.runs import resume, train
+from paceline.checkpoint.store import Store, read_state
+from paceline.checkpoint.tree import equal
+from paceline.run.folder import Run
+from paceline.train.cohort import CohortTraining
+from tests.e2e.forked import forked
+
+MEMBERS = ("seed1", "seed2")
+SAMPLES, STEPS_PER_EPOCH = 60, 3
+OVERRIDES = [
+    "data=npz", "model.channels=[8]", "model.hidden_size=8", "training.num_epochs=10", "training.batch_size=8",
+    "training.gradient_accumulation_steps=2", "training.schedule.name=plateau", "training.schedule.patience=0",
+    "training.save.every_steps=2", "members.seeds=[1,2]", "numerics.threads=1",
+]  # fmt: skip
+
+
+class Resumed:
+    """An observer that writes down at which epoch a cohort went on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def start(self, cohort: str, number: int, of: int, num_epochs: int, resumed_at: int) -> None:
+        with self._path.open("a") as file:
+            file.write(f"{cohort} {resumed_at}\n")
+
+    def record(self, record: object) -> None: ...
+
+    def end(self, cohort: str, skipped: bool) -> None: ...
+
+
+def start(runs: Path, name: str, data: Path) -> None:
+    train("pain", [*OVERRIDES, f"data.path={data}"], runs=runs, name=name)
+
+
+def differences(run: Path, reference: Path) -> list[str]:
+    """Name what differs between two finished runs, bit by bit."""
+    found = [name for name in ("log.jsonl", "members.csv") if _bytes(run, name) != _bytes(reference, name)]
+    for member in MEMBERS:
+        for name in (f"members/{member}/history.json", f"members/{member}/history.csv"):
+            found += [name] if _bytes(run, name) != _bytes(reference, name) else []
+        for name in (f"members/{member}/best.pt", f"members/{member}/latest.pt"):
+            found += [f"{name}: {path}" for path in equal(read_state(run / name), read_state(reference / name))]
+        ours, theirs = (np.load(r / "members" / member / "predictions.npz") for r in (run, reference))
+        found += [f"{member} {key}" for key in theirs if ours[key].tobytes() != theirs[key].tobytes()]
+    return found
+
+
+def _bytes(run: Path, name: str) -> bytes:
+    return (run / name).read_bytes()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run that was never killed, its data, and how long it trained."""
+
+    path: Path
+    data: Path
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    runs = tmp_path_factory.mktemp("reference")
+    rng = np.random.default_rng(0)
+    data = runs / "data.npz"
+    lengths = rng.integers(3, 7, SAMPLES)
+    np.savez(data, X=rng.normal(size=(SAMPLES, 6, 3)), y=np.arange(SAMPLES) % 3, lengths=lengths)
+    start(runs, "warm", data)  # imports everything once, so that the children start at once
+    started = time.monotonic()
+    assert forked(lambda: start(runs, "whole", data)) == 0
+    return Reference(runs / "whole", data, time.monotonic() - started)
+
+
+def killed_and_resumed(runs: Path, name: str, reference: Reference, after: float) -> tuple[bool, bool]:
+    """Kill a run some seconds after its folder is there, resume it until it is done.
+
+    Returns whether the kill hit a living run, and whether a checkpoint was there.
+    """
+    run = runs / name
+    fired = forked(lambda: start(runs, name, reference.data), after, once=Run(run).is_run) is None
+    saved = {member: Store(run / "checkpoints" / member).latest() for member in MEMBERS}
+    done = {member: (run / "logs" / f"{member}.done").exists() for member in MEMBERS}
+    seen = runs / f"{name}.txt"
+    assert forked(lambda: resume(run, observer=Resumed(seen))) == 0
+    went_on = dict(line.split() for line in seen.read_text().splitlines()) if seen.exists() else {}
+    for member, found in saved.items():
+        if found is not None and not done[member]:
+            step, state = found
+            assert step > 0
+            assert int(went_on[member]) == step // STEPS_PER_EPOCH, "went on elsewhere than at the checkpoint"
+            assert state["cohort"]["step"] == step
+    return fired, any(found is not None for found in saved.values())
+
+
+def test_twenty_kills_at_random_instants_change_no_bit(reference: Reference, tmp_path: Path) -> None:
+    """X5: weights, log and history are those of the run that was never killed."""
+    instants = random.Random(7)
+    fired = with_checkpoint = 0
+    for i in range(20):
+        name = f"kill{i}"
+        kill, checkpoint = killed_and_resumed(tmp_path, name, reference, instants.uniform(0, 0.8) * reference.seconds)
+        fired, with_checkpoint = fired + kill, with_checkpoint + checkpoint
+        assert differences(tmp_path / name, reference.path) == []
+    assert fired >= 12, "too few kills hit a living run"
+    assert with_checkpoint >= 8, "too few kills came after a checkpoint"
+
+
+def test_killed_again_and_again_it_still_ends_at_the_same_bits(reference: Reference, tmp_path: Path) -> None:
+    run = tmp_path / "often"
+    forked(lambda: start(tmp_path, "often", reference.data), 0.1 * reference.seconds, once=Run(run).is_run)
+    kills = 0
+    while forked(lambda: resume(run), 0.25 * reference.seconds) is None and kills < 10:
+        kills += 1
+    assert kills >= 1, "no resume was killed"
+    assert forked(lambda: resume(run)) == 0
+    assert differences(run, reference.path) == []
+
+
+def test_the_same_comparison_fails_when_a_resume_forgets_the_optimizer(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The known-broken variant: the moments of AdamW are lost on restore."""
+    honest = CohortTraining.load_state_dict
+
+    def forgetful(self: CohortTraining, state: dict) -> None:
+        fresh = self.engine.state_dict()["optimizer"]
+        honest(self, {**state, "engine": {**state["engine"], "optimizer": fresh}})
+
+    monkeypatch.setattr(CohortTraining, "load_state_dict", forgetful)
+    for attempt in range(6):
+        name = f"forgetful{attempt}"
+        fired, checkpoint = killed_and_resumed(tmp_path, name, reference, (0.2 + 0.1 * attempt) * reference.seconds)
+        if fired and checkpoint and differences(tmp_path / name, reference.path):
+            return
+    pytest.fail("the broken resume was not noticed")
+
+
+def test_a_log_has_no_line_twice(reference: Reference) -> None:
+    rows = [json.loads(line) for line in (reference.path / "log.jsonl").read_text().splitlines()]
+    keys = [(row["member"], row["step"], row["split"]) for row in rows]
+    assert len(keys) == len(set(keys))

@@ -1,0 +1,89 @@
+"""The report in a real browser. Skipped, with a reason, where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from paceline.report import write
+from tests.report.browser import Browser, find_browser
+from tests.report.folder import write_folder
+
+pytestmark = pytest.mark.slow
+
+CASES = {
+    "usual": {},
+    "variants": {"variants": ("gru", "conv_gru", "lstm"), "seeds": 3},
+    "many": {"seeds": 60},
+    "regression": {"regression": True, "folds": 3, "seeds": 1},
+    "hostile": {
+        "run": "<script>alert(1)</script>" + "x" * 80,
+        "classes": ("<script>alert(1)</script>", "w" * 90, "a b c"),
+        "variants": ("v" * 90,),
+    },
+}
+OVERFLOWING = """[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, svg, pre, .skip')
+  && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML.slice(0, 90))"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = find_browser()
+    if path is None:
+        pytest.skip("no chromium on the PATH")
+    with Browser(path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("pages")
+    return {name: write(write_folder(base / name, **options)) for name, options in CASES.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_phone_shows_the_page_without_sideways_scrolling(browser, pages, case):
+    browser.open(pages[case], width=375)
+    assert browser.ask("document.documentElement.scrollWidth") <= 375
+    assert browser.ask(OVERFLOWING) == []
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_browser_has_nothing_to_complain_about(browser, pages, case, dark):
+    browser.open(pages[case], width=1200, dark=dark)
+    browser.ask("1 + 1")  # what the page reports until here has arrived
+    bad = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Page.javascriptDialogOpening")
+    assert [event for event in browser.events if event.get("method") in bad] == []
+    asked = [e["params"]["request"]["url"] for e in browser.events if e.get("method") == "Network.requestWillBeSent"]
+    assert {url for url in asked if not url.startswith("data:")} == {pages[case].resolve().as_uri()}
+    assert browser.ask("document.scripts.length") == 0
+    assert browser.ask("document.documentElement.scrollWidth") <= 1200
+
+
+def test_dark_mode_turns_paper_and_ink(browser, pages):
+    seen = []
+    for dark in (False, True):
+        browser.open(pages["usual"], width=1200, dark=dark)
+        seen.append(browser.ask("getComputedStyle(document.body).backgroundColor"))
+    assert seen == ["rgb(255, 255, 255)", "rgb(20, 23, 27)"]
+
+
+def test_drawings_have_a_size_and_text_that_can_be_read_on_a_phone(browser, pages):
+    browser.open(pages["usual"], width=375)
+    heights = browser.ask("[...document.querySelectorAll('svg.chart')].map(e => e.getBoundingClientRect().height)")
+    assert len(heights) == 7
+    assert min(heights) > 150
+    small = "[...document.querySelectorAll('svg.chart text')].map(e => e.getBoundingClientRect().height)"
+    assert min(browser.ask(small)) >= 11
+
+
+def test_the_page_prints(browser, pages, tmp_path):
+    browser.open(pages["usual"], width=1200)
+    assert browser.pdf(tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    hidden = browser.ask("[...document.querySelectorAll('details > pre')].map(e => e.getBoundingClientRect().height)")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert min(hidden) > 100

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from paceline.report.results import verdict
+from paceline.report.table import terminal_tables
+from tests.report.folder import write_folder
+
+pytestmark = pytest.mark.fast
+
+
+def summary(folder, **options):
+    return json.loads((write_folder(folder, **options) / "summary.json").read_text())
+
+
+def printed(tree, **options) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=80, **options)
+    for part in terminal_tables(tree):
+        console.print(part)
+    return out.getvalue()
+
+
+def test_the_tables_give_interval_std_n_and_the_chosen_epoch(tmp_path):
+    tree = summary(tmp_path)
+    text = printed(tree)
+    row = tree["metrics"]["test_accuracy"]
+    line = next(line for line in text.splitlines() if line.startswith("test_accuracy"))
+    assert line.split() == [
+        "test_accuracy",
+        f"{row['mean']:.4f}",
+        f"{row['ci95'][0]:.4f}",
+        "to",
+        f"{row['ci95'][1]:.4f}",
+        f"{row['std']:.4f}",
+        "5",
+    ]
+    chosen = tree["members"][0]["selection"]
+    line = next(line for line in text.splitlines() if line.startswith("seed42"))
+    best = [f"{chosen['raw_best_value']:.4f}", "at", str(chosen["raw_best_epoch"])]
+    assert line.split()[:7] == [
+        "seed42",
+        str(chosen["epoch"]),
+        f"{chosen['smoothed']:.4f}",
+        f"{chosen['value']:.4f}",
+        *best,
+    ]
+    assert "why these epochs: each member keeps the weights with the highest validation" in text
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"folds": 5}, {"variants": ("gru", "conv_gru")}, {"regression": True}, {"seeds": 60, "epochs": 3}]
+)
+def test_eighty_columns_are_enough(tmp_path, options):
+    lines = printed(summary(tmp_path, **options)).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "…" in line]
+
+
+def test_a_pipe_gets_plain_text(tmp_path):
+    assert "\x1b" not in printed(summary(tmp_path))
+    assert "\x1b" in printed(summary(tmp_path), force_terminal=True)
+
+
+def test_names_are_neither_markup_nor_terminal_codes(tmp_path):
+    tree = summary(tmp_path)
+    tree["members"][0] |= {"id": "[red]x[/red]\x1b[31m", "status": "failed", "stopped": "[bold]why"}
+    tree["metrics"]["test_[link=x]y"] = tree["metrics"]["test_accuracy"]
+    text = printed(tree)
+    assert "\x1b" not in text
+    assert "[red]" in text and "[bold]why" in text and "test_[link=x]y" in text
+
+
+def test_a_long_list_of_members_is_cut_with_a_note(tmp_path):
+    text = printed(summary(tmp_path, seeds=60, epochs=3))
+    assert "and 40 members more: see report.html" in text
+    assert "seed61" in text and "seed62" not in text
+
+
+def test_a_choice_that_the_rule_did_not_make_says_why(tmp_path):
+    tree = summary(tmp_path)
+    tree["members"][1]["selection"] |= {"smoothed": None, "value": None, "reason": "it was never finite"}
+    assert "it was never finite" in printed(tree)
+
+
+def test_variants_stand_beside_each_other(tmp_path):
+    tree = summary(tmp_path, variants=("gru", "lstm"))
+    lines = [line.split() for line in printed(tree).splitlines()]
+    for variant in tree["variants"]:
+        row = next(line for line in lines if line and line[0] == variant["name"])
+        assert float(row[1]) == pytest.approx(variant["metrics"]["test_f1_macro"]["mean"], abs=1e-4)
+
+
+def test_the_verdict_is_one_sentence_of_numbers(tmp_path):
+    tree = {"metrics": {"test_accuracy": {"mean": 0.98756, "std": 0.002, "ci95": [0.98507, 0.99005], "n": 5}}}
+    tree["metrics"]["test_accuracy"]["method"] = "t over 5 seeds, one split: variation of training alone"
+    assert verdict(tree) == "Test accuracy 0.9876 (95\u202f% 0.9851 to 0.9900, t over 5 seeds, one split)"
+    assert verdict(summary(tmp_path, seeds=1)).startswith("Test macro F1 0.98")
+    assert "one member: no interval" in verdict(summary(tmp_path, seeds=1))
+    assert verdict({}) == "No result yet: no member has finished."
+
+
+def test_the_selection_metric_leads_unless_it_is_a_loss(tmp_path):
+    tree = summary(tmp_path)
+    assert verdict(tree).startswith("Test macro F1")
+    for member in tree["members"]:
+        member["selection"]["metric"] = "val_loss"
+    assert verdict(tree).startswith("Test accuracy")
+
+
+def test_a_run_without_anything_still_prints():
+    assert printed({}).strip() == "No result yet: no member has finished."
+
+
+def metric(mean: float, std: float, half: float) -> dict[str, object]:
+    return {"mean": mean, "std": std, "ci95": [mean - half, mean + half], "n": 5, "method": "t"}
+
+
+@pytest.mark.parametrize(
+    ("row", "cells"),
+    [
+        (metric(0.98763, 0.002, 0.00249), ["0.9876", "0.9851", "to", "0.9901", "0.0020", "5"]),
+        (metric(0.759, 0.027, 0.413), ["0.759", "0.346", "to", "1.172", "0.027", "5"]),
+        (metric(0.98156, 0.00048, 0.0012), ["0.9816", "0.9804", "to", "0.9828", "0.00048", "5"]),
+        (metric(1234.5, 30.0, 37.0), ["1234", "1198", "to", "1272", "30", "5"]),
+        (metric(0.5, 0.0, 0.0), ["0.5000", "0.5000", "to", "0.5000", "0.0000", "5"]),
+    ],
+)
+def test_decimals_follow_the_half_width_and_keep_three_digits_of_the_mean(row, cells):
+    line = next(line for line in printed({"metrics": {"test_x": row}}).splitlines() if line.startswith("test_x"))
+    assert line.split()[1:] == cells
