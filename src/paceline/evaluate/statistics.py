@@ -68,6 +68,7 @@ def summarise(
     n_test: float | None = None,
     *,
     redrawn: bool = False,
+    fixed_part: bool = False,
     confidence: float = 0.95,
 ) -> Interval:
     """Choose the interval that fits how the members differ, from (seed, fold, value) of each.
@@ -76,6 +77,7 @@ def summarise(
     interval over the folds' means. `redrawn` says that every seed drew its own split or folds, the part measured on
     included: then each member is one of many random splits, and the corrected interval is over all of them. `n_train`
     and `n_test`, the samples of one training part and of the part measured on, are needed unless there is one split.
+    `fixed_part` says that all folds were measured on one part outside them, such as an official test set.
     """
     scores = list(scores)
     by_fold: dict[int | None, list[float]] = {}
@@ -86,6 +88,8 @@ def summarise(
     if len(by_fold) <= 1 and not redrawn:
         return t_interval([value for values in by_fold.values() for value in values], confidence)
     assert n_train and n_test, "the corrected interval needs the sizes of the training part and of the part measured on"
+    if fixed_part:
+        return _over_training_parts(list(by_fold.values()), confidence)
     if not redrawn:
         return corrected_interval(list(by_fold.values()), n_train, n_test, confidence)
     kept, note = _finite([value for values in by_fold.values() for value in values])
@@ -94,6 +98,18 @@ def summarise(
         "variation of the data and of training"
     )
     return _interval(kept, n_test / n_train, confidence, method, note)
+
+
+def _over_training_parts(by_part: Sequence[Sequence[float]], confidence: float) -> Interval:
+    """Return the t interval over training parts of one data set, all measured on the same fixed part."""
+    folds = [_finite(values) for values in by_part]
+    means = [float(np.mean(kept)) for kept, _ in folds if kept]
+    _, note = _finite([value for values in by_part for value in values])
+    method = (
+        f"t over the trainings on {len(means)} overlapping parts, one test set: "
+        "variation of training and of its samples, not of the test set"
+    )
+    return _interval(means, 0, confidence, method, note, one="one fold")
 
 
 def _interval(

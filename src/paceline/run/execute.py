@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,7 @@ from paceline.data.fingerprint import part_fingerprint
 from paceline.errors import InterruptedRunError
 from paceline.run.folder import Run, write_json
 from paceline.run.inputs import InMemory
-from paceline.run.openings import record_opening
+from paceline.run.openings import RecordedPass, record_opening
 from paceline.run.publish import publish_member
 from paceline.run.summary import finish
 from paceline.track.journal import Journal, read_journal
@@ -68,7 +69,6 @@ def execute(
     try:
         device = resolve_device(prepared.plan.device)
         with session(prepared.config.numerics, prepared.plan.threads):
-            _open_test(run, prepared)
             for number, cohort in enumerate(prepared.plan.cohorts, start=1):
                 (job,) = [jobs[member] for member in cohort.members]
                 if _is_done(run, cohort):
@@ -111,7 +111,10 @@ class _Worker:
                 task=job.task, build_model=job.build_model, device=device, saver=saver, control=self._control
             )
             feed = job.inputs.feed(job.member, training, device)
-            trainees = [Trainee(member=job.member, training=training, passes=job.inputs.passes(training, device))]
+            passes = job.inputs.passes(training, device)
+            if "test" in passes:
+                passes["test"] = RecordedPass(passes["test"], partial(_record_test, self._run, job))
+            trainees = [Trainee(member=job.member, training=training, passes=passes)]
             if not learner.prepare(feed, trainees):
                 journal.restart()
             trained = learner.cohort
@@ -161,11 +164,10 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _open_test(run: Run, prepared: Prepared) -> None:
-    """Put the opening of the test data on record before anything is evaluated on it."""
-    split = prepared.splits[0] if prepared.splits else None
-    if prepared.dataset is not None and split is not None and len(split.test) and prepared.config.data.split.open_test:
-        mark = part_fingerprint(prepared.dataset, split.test)
+def _record_test(run: Run, job: Job) -> None:
+    """Put an opening of the test data on record; a user's own loaders have no fingerprint to record."""
+    if isinstance(job.inputs, InMemory):
+        mark = part_fingerprint(job.inputs.dataset, job.inputs.split.test)
         record_opening(run, fingerprint=mark, by="train")
 
 

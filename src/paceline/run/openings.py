@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paceline.types import Batch
 
 from paceline.run.folder import Run
 
 REGISTER = "test_openings.jsonl"
+
+
+class RecordedPass:
+    """A pass over test data that is put on record the moment it begins."""
+
+    def __init__(self, batches: Iterable[Batch], record: Callable[[], None]) -> None:
+        self._batches, self._record = batches, record
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._record()
+        return iter(self._batches)
 
 
 def record_opening(run: Run, *, fingerprint: str, by: str) -> None:

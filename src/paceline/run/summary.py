@@ -116,7 +116,8 @@ def _interval(prepared: Prepared, members: Sequence[Mapping[str, Any]], name: st
     if prepared.splits:
         split = prepared.splits[0]
         sizes = {"n_train": len(split.train), "n_test": len(getattr(split, name.partition("_")[0]))}
-    interval = summarise(scores, **sizes, redrawn=redrawn and bool(sizes))
+    fixed = name.startswith("test_") and prepared.config.members.folds is not None
+    interval = summarise(scores, **sizes, redrawn=redrawn and bool(sizes), fixed_part=fixed)
     bounds = None if interval.low is None else [interval.low, interval.high]
     return {"mean": interval.mean, "std": interval.std, "ci95": bounds, "n": interval.n, "method": interval.method}
 
