@@ -1,6 +1,9 @@
-"""A `--use` file whose recipe trains in a fraction of a second: three blobs of points, a net with dropout."""
+"""A `--use` file whose recipe trains in a fraction of a second: three clouds of points, a net with dropout."""
 
 from __future__ import annotations
+
+import os
+import signal
 
 import numpy as np
 import torch
@@ -36,7 +39,7 @@ class Net(paceline.ModelConfig):
 
 
 class Foreign(paceline.ModelConfig):
-    """Dropout and batch normalisation of torch."""
+    """Dropout and batch normalisation of torch; its one key is called otherwise than the first model's."""
 
     width: int = 4
 
@@ -47,10 +50,34 @@ class Foreign(paceline.ModelConfig):
         )  # fmt: skip
 
 
+class Signalling(paceline.ModelConfig):
+    """Sends a signal to its own process in the training step `at`, counted from 1; 0 never does."""
+
+    at: int = 0
+    number: int = int(signal.SIGINT)
+
+    def build(self, spec):
+        return SignallingNet(spec, self.at, self.number)
+
+
+class SignallingNet(torch.nn.Module):
+    def __init__(self, spec, at, number):
+        super().__init__()
+        self.linear, self.dropout = torch.nn.Linear(spec.n_features, spec.n_classes), Dropout(0.3)
+        self.left, self.number = at, number
+
+    def forward(self, x):
+        if self.training:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), self.number)
+        return self.linear(self.dropout(x))
+
+
 recipe = paceline.Recipe(
     name="blobs",
     data={"blobs": Blobs},
-    models={"net": Net, "foreign": Foreign},
+    models={"net": Net, "foreign": Foreign, "signalling": Signalling},
     defaults={
         "training.num_epochs": 3,
         "training.batch_size": 8,

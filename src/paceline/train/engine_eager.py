@@ -133,7 +133,8 @@ class EagerEngine:
 
     def _inverse(self, total: float | Tensor, like: Tensor) -> Tensor:
         if isinstance(total, Tensor):
-            return torch.where(total > 0, 1 / total, torch.zeros_like(total)).to(like.dtype)
+            total = total.to(like.dtype)  # first: the inverse of a count would be a float32
+            return torch.where(total > 0, 1 / total, torch.zeros_like(total))
         key = (total, like.dtype)
         if key not in self._inverses:
             self._inverses[key] = torch.full_like(like, 1 / total if total else 0.0, requires_grad=False)
