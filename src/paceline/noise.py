@@ -8,6 +8,7 @@ asks again for the numbers it needs.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 MASK32 = 0xFFFFFFFF
 
@@ -21,6 +22,22 @@ def stream(seed: int, fold: int | None, purpose: str) -> int:
 def key(stream_id: int, counter: int) -> int:
     """Return the 32-bit value of a stream at `counter` (a step or an epoch, 0 or more)."""
     return mix32((mix32(counter & MASK32) + stream_id) & MASK32)
+
+
+def keys(streams: Any, counters: Any) -> Any:
+    """Return `key` for NumPy arrays of streams and counters, broadcast against each other; uint32."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return _mix32_array(_mix32_array(np.asarray(counters, dtype=np.uint32)) + np.asarray(streams, dtype=np.uint32))
+
+
+def _mix32_array(x: Any) -> Any:
+    import numpy as np
+
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
 
 
 def mix32(x: int) -> int:

@@ -151,7 +151,7 @@ def test_weight_decay_shows_at_zero_gradient(decay):
     torch.testing.assert_close(engine.weights(0, "current")["model"]["0.weight"], torch.full((3, 4), 1 - 0.1 * decay))
 
 
-def test_frozen_parameters_stay_and_are_not_counted_in_the_norm():
+def test_frozen_parameters_stay_as_they_are():
     model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
     model[0].requires_grad_(False)
     before = model[0].weight.clone()

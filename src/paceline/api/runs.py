@@ -43,6 +43,8 @@ def configure(
 
     Raises ConfigError for whatever is not valid.
     """
+    if not isinstance(overrides, Mapping):
+        _refuse_bare_words(overrides)
     extensions = [load_extension(Path(path)) for path in use]
     base = read_yaml(Path(config)) if config is not None else None
     recipe = _recipe(task or _task_of(overrides, base), extensions)
@@ -110,7 +112,7 @@ def open_with_recipe(run: Run | PathLike, use: Sequence[PathLike] = ()) -> tuple
     task = run.config.get("task", {}).get("name")
     if task == GIVEN:
         raise RunError("the run was made by Trainer in Python", where=str(run.path),
-                       hint="Trainer(...).resume(run, train, val)")  # fmt: skip
+                       hint="Trainer(...).resume(run, train, val), or run.best() for the weights")  # fmt: skip
     return run, _recipe(task, [load_extension(Path(path)) for path in use])
 
 
@@ -160,6 +162,16 @@ def _task_of(overrides: Overrides, base: Mapping[str, Any] | None) -> str | None
         task = base.get("task")
         chosen = task.get("name") if isinstance(task, Mapping) else None
     return chosen
+
+
+def _refuse_bare_words(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for what is not `key=value`, such as the task's name alone."""
+    if isinstance(overrides, str):
+        raise ConfigError("overrides are a list or a mapping", got=overrides, hint=f"[{overrides!r}]")
+    for text in overrides:
+        if "=" not in text:
+            fix = f"task={text}" if text in recipes.names() else "training.num_epochs=15, or --help for the options"
+            raise ConfigError("an argument is not of the form key=value", where="command line", got=text, hint=fix)
 
 
 def _recipe(task: str | None, extensions: Sequence[Extension]) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -88,7 +89,7 @@ class Trainer:
         (`{"training.num_epochs": 20, "members.seeds": 5}`).
     task: a `Task`; by default classification for integer targets, regression for floats.
     tracker: a `Tracker` beside the run folder. callbacks: called with (record, control) on every record.
-    folder: where runs are made. name: the run's name, by default task-model-time.
+    folder: where runs are made. name: the run's name, by default trainer-<class>-<time>.
 
     Raises ConfigError for an invalid config, and for several seeds with an instance.
     """
@@ -109,7 +110,9 @@ class Trainer:
         self._task = task
         self._tracker, self._callbacks = tracker, tuple(callbacks)
         self._folder, self._name = Path(folder), name
-        self._config = _config(config or {}, type(model).__name__ if isinstance(model, nn.Module) else "factory")
+        kind = type(model).__name__ if isinstance(model, nn.Module) else "factory"
+        self._kind = re.sub(r"[^A-Za-z0-9_]", "_", kind)  # a class may have any letters, a folder's name may not
+        self._config = _config(config or {}, kind)
         members = self._config.members
         if isinstance(model, nn.Module) and len(members.seeds) > 1:
             raise ConfigError("a model instance is one member, and several seeds were asked for", where="members.seeds",
@@ -125,7 +128,7 @@ class Trainer:
         kind). Raises DataError for parts that are empty, not finite, or do not fit together.
         """
         prepared = self._prepare(train, val, test)
-        name = self._name or new_name(prepared.config.task.name, prepared.config.model.name)
+        name = self._name or new_name("trainer", self._kind)
         run = create_run(claim(self._folder, name, overwrite=overwrite), prepared)
         return self._run(run, prepared)
 

@@ -44,6 +44,7 @@ def evaluate(run: Run | PathLike, part: str = "val", *, use: Sequence[PathLike] 
     run, recipe = open_with_recipe(run, use)
     if part not in ("val", "test"):
         raise RunError("there is no such part to evaluate on", where="part", got=part, hint="val or test")
+    _refuse_unfinished(run, run.members)
     prepared = reopen(run, recipe)
     split = prepared.splits[0]
     assert prepared.dataset is not None
@@ -89,12 +90,21 @@ def predict(
     """
     run, recipe = open_with_recipe(run, use)
     chosen = list(members) or run.members
+    _refuse_unfinished(run, [member for member in run.members if member in chosen])
     found = [_predict_member(run, recipe, member, source) for member in chosen]
     names = found[0][0]
     table = _table([arrays for _, arrays in found], names)
     if output is not None:
         write_text_atomic(Path(output), table.to_csv(index_label="sample"))
     return table
+
+
+def _refuse_unfinished(run: Run, members: Sequence[str]) -> None:
+    """Raise RunError where a member has no selected weights yet, before any data is looked at."""
+    missing = [member for member in members if not (run.member_folder(member) / "best.pt").is_file()]
+    if missing:
+        raise RunError("the run is not finished: a member has no weights yet", where=str(run.path),
+                       got=", ".join(missing[:5]), hint=f"paceline resume {run.path}")  # fmt: skip
 
 
 def _evaluate_member(run: Run, job: Job, part: str) -> dict[str, Any]:

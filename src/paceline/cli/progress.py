@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from paceline.run.execute import Observer
@@ -22,14 +23,16 @@ def progress_view(console: Console) -> Iterator[Observer]:
     if not console.is_terminal:
         yield PlainView(console)
         return
+    # On a narrow terminal the values give way, not the bar or the time that is left.
+    room = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=12),
         TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False, table_column=room),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, expand=True) as progress:
         yield LiveView(console, progress)
 
 
@@ -70,13 +73,13 @@ class PlainView:
         self._ended.start(resumed_at)
         self._said = time.monotonic()
         going_on = f", going on after epoch {resumed_at}" if resumed_at else ""
-        self._console.print(Text(f"{cohort} ({number} of {of}): {num_epochs} epochs{going_on}"))
+        self._console.print(Text(f"{cohort} ({number} of {of}): {num_epochs} epochs{going_on}"), soft_wrap=True)
 
     def record(self, record: Record) -> None:
         self._ended.record(record)
         if record.split == "val" and time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
-            self._console.print(Text(f"{record.member} epoch {record.epoch}  {note(record)}"))
+            self._console.print(Text(f"{record.member} epoch {record.epoch}  {note(record)}"), soft_wrap=True)
 
     def end(self, cohort: str, skipped: bool) -> None:
         self._ended.end(cohort, skipped)
@@ -99,17 +102,19 @@ class _Ended:
 
     def end(self, cohort: str, skipped: bool) -> None:
         if skipped:
-            self._console.print(Text(f"{cohort}: done before"))
+            self._console.print(Text(f"{cohort}: done before"), soft_wrap=True)
             return
         seconds = time.monotonic() - self._started
-        selected = f"selected state: {self._best}" if self._best else "failed"
-        self._console.print(Text(f"{cohort}: {self._epoch} epochs in {seconds:.1f} s, {selected}"))
+        selected = f"selected: {self._best}" if self._best else "failed"
+        self._console.print(Text(f"{cohort}: {self._epoch} epochs in {seconds:.1f} s, {selected}"), soft_wrap=True)
 
 
 def note(record: Record) -> str:
-    """Return the two or three values worth a glance."""
-    shown = [name for name in ("loss", "f1_macro", "accuracy", "rmse") if _is_number(record.values.get(name))]
-    return "  ".join(f"val_{name} {record.values[name]:.4f}" for name in shown[:3])
+    """Return the two validation values worth a glance: the loss and one metric, a well-known one if there is any."""
+    numbers = [name for name, value in record.values.items() if name != "loss" and _is_number(value)]
+    known = [name for name in ("accuracy", "rmse") if name in numbers]
+    shown = ["loss"] * _is_number(record.values.get("loss")) + (known or numbers)[:1]
+    return "  ".join(f"val_{name} {record.values[name]:.4g}" for name in shown)
 
 
 def _is_number(value: Value | None) -> bool:

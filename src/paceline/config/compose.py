@@ -6,13 +6,19 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from paceline.config.suggest import hint
 from paceline.config.tree import Tree, put, to_yaml
 from paceline.errors import ConfigError
 
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
 GROUPS = ("task", "model", "data", "loss", "training", "tracking", "hpo")
+APPENDED = ("training", "tracking", "hpo")  # no default: a user's option comes after the recipe's values
 CONF = Path(__file__).parent / "conf"
 
 Options = Mapping[str, Mapping[str, Mapping[str, Any]]]  # group -> option -> its content
@@ -31,7 +37,8 @@ def compose(overrides: Sequence[str], options: Options, folders: Sequence[Path] 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    arguments = [_argument(text) for text in overrides]
+    _refuse_missing_groups(overrides, folders)
+    arguments = [str(_parse(text).input_line) for text in overrides]
     with tempfile.TemporaryDirectory(prefix="paceline-conf-") as stubs:
         _write_options(Path(stubs), options)
         path = ",".join(_quoted(f"file://{folder.resolve()}") for folder in [*folders, Path(stubs)])
@@ -40,24 +47,38 @@ def compose(overrides: Sequence[str], options: Options, folders: Sequence[Path] 
                 composed = hydra_compose("config", overrides=[f"hydra.searchpath=[{path}]", *arguments])
             tree = OmegaConf.to_container(composed, resolve=True)
         except (HydraException, OmegaConfBaseException) as error:
-            raise _explain(error, overrides, options) from None
+            raise _explain(error, options) from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            raise ConfigError("a YAML option is not valid YAML", where="config folder" if mark is None else str(mark),
+                              got=getattr(error, "problem", None) or str(error)) from None  # fmt: skip
     assert isinstance(tree, dict)
     return {str(name): value for name, value in tree.items() if value is not None}
 
 
 def parse_values(overrides: Sequence[str]) -> Tree:
     """Return `key=value` texts as a tree, in Hydra's grammar, without choosing any group."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
     tree: Tree = {}
     for text in overrides:
-        try:
-            parsed = OverridesParser.create().parse_override(_argument(text))
-        except OverrideParseException as error:
-            raise _explain(error, overrides, {}) from None
+        parsed = _parse(text)
         put(tree, parsed.key_or_group, parsed.value())
     return tree
+
+
+def _parse(text: str) -> Override:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(_argument(text))
+    except HydraException:
+        raise ConfigError("an argument cannot be parsed", where="command line", got=text,
+                          hint="quote values with special characters: 'key=\"some: value\"'") from None  # fmt: skip
+    if parsed.is_sweep_override():
+        key = parsed.key_or_group
+        raise ConfigError("an argument has several values", where="command line", got=text,
+                          hint=f"a list {key}=[...], or a grid of members: members.vary.{key}=[...]")  # fmt: skip
+    return parsed
 
 
 def _argument(text: str) -> str:
@@ -69,12 +90,26 @@ def _argument(text: str) -> str:
     if name == "hydra" or name.startswith("hydra."):
         raise ConfigError("Hydra's own settings cannot be changed here", where=name, got=text)
     bare = text.lstrip("+")
+    if name in APPENDED:
+        return f"+{bare}"
     return bare if name in GROUPS else f"++{bare}"
 
 
+def _refuse_missing_groups(overrides: Sequence[str], folders: Sequence[Path]) -> None:
+    """Hydra would take the option of a group that has none at all for a value."""
+    for text in overrides:
+        group, _, option = text.lstrip("+").partition("=")
+        if group in APPENDED and not any((folder / group).is_dir() for folder in folders):
+            raise ConfigError(f"there is no {group} of that name", where=group, got=option,
+                              hint=f"{group}.<key>=..., or your own configs/{group}/{option}.yaml")  # fmt: skip
+
+
 def _quoted(text: str) -> str:
-    """Quote for Hydra's grammar, where a plain comma or bracket would end the value."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """Quote for Hydra's grammar, where a plain comma or bracket would end the value.
+
+    A backslash stands for itself there, unless a quote follows.
+    """
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text) + "'"
 
 
 def _write_options(folder: Path, options: Options) -> None:
@@ -85,7 +120,7 @@ def _write_options(folder: Path, options: Options) -> None:
             (folder / group / f"{name}.yaml").write_text(header + to_yaml(content), encoding="utf-8")
 
 
-def _explain(error: Exception, overrides: Sequence[str], options: Options) -> ConfigError:
+def _explain(error: Exception, options: Options) -> ConfigError:
     """Say in one error what Hydra found wrong."""
     text = str(error)
     missing = re.search(r"Could not find '(\w+)/([^']*)'", text)
@@ -97,9 +132,4 @@ def _explain(error: Exception, overrides: Sequence[str], options: Options) -> Co
     if "You must specify 'task'" in text:
         names = list(options.get("task", ()))
         return ConfigError("no task was chosen", where="task", hint="task=" + " or task=".join(sorted(names)))
-    parsing = re.search(r"Error parsing override '(.*?)'\n(.*)", text)
-    if parsing:
-        got = next((o for o in overrides if o in parsing.group(1)), parsing.group(1).lstrip("+"))
-        return ConfigError("an argument cannot be parsed", where="command line", got=got,
-                           hint="quote values with special characters: 'key=\"some: value\"'")  # fmt: skip
     return ConfigError("the configuration cannot be composed", where="command line", got=text.splitlines()[0])

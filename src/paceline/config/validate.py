@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from paceline.config.section import Section
-from paceline.config.suggest import hint
+from paceline.config.suggest import hint, nearest
 from paceline.errors import ConfigError
 
 SectionType = TypeVar("SectionType", bound=Section)
@@ -52,7 +52,7 @@ def _explain(error: ValidationError, section: type[Section], path: str) -> Confi
         return ConfigError("unknown config key", where=where, got=got, hint=_nearest_keys(where, valid))
     if first["type"] == "missing":
         return ConfigError("a required config value is missing", where=where, hint=f"{where}=...")
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
     return ConfigError(f"a config value is not valid: {message[0].lower()}{message[1:]}", where=where, got=got)
 
 
@@ -65,5 +65,10 @@ _BRANCHES = {"int", "float", "str", "bool", "list", "tuple", "literal", "none"}
 
 
 def _nearest_keys(where: str, valid: list[str]) -> str:
-    siblings = [key for key in valid if key.rpartition(".")[0] == where.rpartition(".")[0]]
-    return hint(where, siblings or valid)
+    """Name the keys of that name elsewhere, else the nearest key of the same section, else all of its keys."""
+    section, _, name = where.rpartition(".")
+    siblings = [key.rpartition(".")[2] for key in valid if key.rpartition(".")[0] == section]
+    elsewhere = sorted(key for key in valid if key.rpartition(".")[2] == name)
+    if elsewhere or nearest(name, siblings) is None:
+        return " or ".join(elsewhere) or hint(name, siblings or valid)
+    return f"{section}.{hint(name, siblings)}"

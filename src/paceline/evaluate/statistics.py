@@ -18,7 +18,11 @@ class Interval:
 
     `std` is the sample standard deviation (divided by n - 1) of the `n` values that the interval stands on: members,
     or folds. What n does not allow is None: `std`, `low` and `high` of one value, and all four of none. `method` says
-    in words how the interval was made and which variation it covers. Bounds are not cut to a metric's range.
+    in words how the interval was made and which variation it covers. `error` is the standard error that the interval
+    stands on, None where there is none. Bounds are not cut to a metric's range.
+
+    Three things make a result vary: the seed of training, the training data (splits), and the samples it is measured
+    on. The intervals of this module cover the first, or the first two; `paceline.evaluate.bootstrap` the third.
     """
 
     mean: float | None
@@ -27,6 +31,7 @@ class Interval:
     high: float | None
     n: int
     method: str
+    error: float | None = None
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -74,10 +79,10 @@ def summarise(
     """Choose the interval that fits how the members differ, from (seed, fold, value) of each.
 
     On one split (fold None, or one fold for all): t over the seeds. With folds, the same for every seed: the corrected
-    interval over the folds' means. `redrawn` says that every seed drew its own split or folds, the part measured on
-    included: then each member is one of many random splits, and the corrected interval is over all of them. `n_train`
-    and `n_test`, the samples of one training part and of the part measured on, are needed unless there is one split.
-    `fixed_part` says that all folds were measured on one part outside them, such as an official test set.
+    interval over the folds' means. `redrawn` says that every seed drew its own split or folds: then each member is one
+    of many random splits, and the corrected interval is over all of them. `fixed_part` says that all folds, or all
+    redrawn splits, were measured on one part outside them, such as an official test set. `n_train` and `n_test`, the
+    samples of one training part and of the part measured on, are needed for a corrected interval.
     """
     scores = list(scores)
     by_fold: dict[int | None, list[float]] = {}
@@ -85,14 +90,15 @@ def summarise(
         by_fold.setdefault(fold, []).append(float(value))
     assert len({(seed, fold) for seed, fold, _ in scores}) == len(scores), "a member appears twice"
     assert not (None in by_fold and len(by_fold) > 1), "some members have a fold and some have none"
+    everything = [value for values in by_fold.values() for value in values]
     if len(by_fold) <= 1 and not redrawn:
-        return t_interval([value for values in by_fold.values() for value in values], confidence)
-    assert n_train and n_test, "the corrected interval needs the sizes of the training part and of the part measured on"
+        return t_interval(everything, confidence)
     if fixed_part:
-        return _over_training_parts(list(by_fold.values()), confidence)
+        return _over_training_parts([[v] for v in everything] if redrawn else list(by_fold.values()), confidence)
+    assert n_train and n_test, "the corrected interval needs the sizes of the training part and of the part measured on"
     if not redrawn:
         return corrected_interval(list(by_fold.values()), n_train, n_test, confidence)
-    kept, note = _finite([value for values in by_fold.values() for value in values])
+    kept, note = _finite(everything)
     method = (
         f"corrected t (Nadeau and Bengio, 2003) over {len(kept)} trainings, splits redrawn for every seed: "
         "variation of the data and of training"
@@ -124,8 +130,9 @@ def _interval(
     if n == 1:
         return Interval(mean=mean, std=None, low=None, high=None, n=1, method=f"{one}: no interval{note}")
     std = float(np.std(values, ddof=1))
-    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * std * math.sqrt(1 / n + extra)
-    return Interval(mean=mean, std=std, low=mean - half, high=mean + half, n=n, method=method + note)
+    error = std * math.sqrt(1 / n + extra)
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
+    return Interval(mean=mean, std=std, low=mean - half, high=mean + half, n=n, method=method + note, error=error)
 
 
 def _finite(values: Iterable[float]) -> tuple[list[float], str]:

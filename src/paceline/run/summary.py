@@ -14,6 +14,7 @@ from paceline.data.fingerprint import part_fingerprint
 from paceline.evaluate.statistics import summarise
 from paceline.run.folder import Run, write_json
 from paceline.run.openings import count_openings
+from paceline.run.pooled import Stored, add_sample_intervals, ensembles, stored_predictions
 from paceline.track.journal import read_journal
 from paceline.train.config import lower_is_better
 
@@ -64,7 +65,8 @@ def _table(members: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 def _summary(run: Run, prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     config = prepared.config
-    variants = _variants(prepared, members)
+    stored = stored_predictions(run, prepared, members)
+    variants = _variants(prepared, members, stored)
     leading = variants[0]["name"]
     of_leading = [m for m in members if m["variant"] == leading]
     failed = [m["id"] for m in members if m["status"] == "failed"]
@@ -80,20 +82,23 @@ def _summary(run: Run, prepared: Prepared, members: Sequence[Mapping[str, Any]])
         "metrics": variants[0]["metrics"],
         "variants": variants if len(variants) > 1 else [],
         "members": [{key: value for key, value in m.items() if key != "lists"} for m in members],
+        "ensemble": ensembles(members, stored, leading, config.training.selection.metric),
         **_class_results(of_leading, prepared),
         "test_openings": _openings(run, prepared),
         "seconds": _seconds(run),
     }
 
 
-def _variants(prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _variants(prepared: Prepared, members: Sequence[Mapping[str, Any]], stored: Stored) -> list[dict[str, Any]]:
     """Return each variant with its metrics, the best mean of the selection metric on validation first."""
     metric = prepared.config.training.selection.metric
     sign = 1 if lower_is_better(metric) else -1
     found = []
     for name in dict.fromkeys(m["variant"] for m in members):
         own = [m for m in members if m["variant"] == name]
-        found.append({"name": name, "members": len(own), "metrics": intervals(prepared, own)})
+        metrics = intervals(prepared, own)
+        add_sample_intervals(metrics, own, stored)
+        found.append({"name": name, "members": len(own), "metrics": metrics})
 
     def rank(variant: Mapping[str, Any]) -> float:
         mean = variant["metrics"].get(metric, {}).get("mean")
@@ -110,14 +115,13 @@ def intervals(prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> dict[
 
 def _interval(prepared: Prepared, members: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     scores = [(m["seed"], m["fold"], _number(m["metrics"][name])) for m in members if name in m["metrics"]]
-    # With redrawn splits the test part stays the same for all, so only validation varies with the data.
-    redrawn = prepared.config.members.split_seed == "per_seed" and not name.startswith("test_")
     sizes: dict[str, float] = {}
     if prepared.splits:
-        split = prepared.splits[0]
-        sizes = {"n_train": len(split.train), "n_test": len(getattr(split, name.partition("_")[0]))}
-    fixed = name.startswith("test_") and prepared.config.members.folds is not None
-    interval = summarise(scores, **sizes, redrawn=redrawn and bool(sizes), fixed_part=fixed)
+        parts = {"n_train": "train", "n_test": name.partition("_")[0]}
+        sizes = {size: float(np.mean([len(getattr(s, part)) for s in prepared.splits])) for size, part in parts.items()}
+    redrawn = prepared.config.members.split_seed == "per_seed" and bool(sizes)
+    # Whatever the split, the test part is the same for all, so only validation varies with the data measured on.
+    interval = summarise(scores, **sizes, redrawn=redrawn, fixed_part=name.startswith("test_"))
     bounds = None if interval.low is None else [interval.low, interval.high]
     return {"mean": interval.mean, "std": interval.std, "ci95": bounds, "n": interval.n, "method": interval.method}
 

@@ -1,0 +1,134 @@
+"""Batches of K members as row numbers of one table: the engine gathers them itself, inside its compiled step.
+
+K members, G micro-batches of an accumulation group, B samples, T steps of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paceline.data.loader import sample_order
+
+if TYPE_CHECKING:
+    from paceline.types import Batch, Member
+
+BLOCK_STEPS = 512  # row numbers are made for at most this many steps at once
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Where a member's samples stand in the table."""
+
+    member: Member
+    rows: Ints
+
+
+class RowFeed:
+    """Row numbers (K, B) for each micro-batch, each member in its own order, fold and epoch.
+
+    Where members differ in their number of samples, a batch is padded with row 0 and `sample_mask` (K, B) says which
+    samples count; a micro-batch that a member does not have is all padding. Where they are equal, nothing is padded
+    and the last batch of an epoch is smaller, as for a member alone.
+    """
+
+    def __init__(
+        self, members: Sequence[Rows], batch_size: int, accumulation: int, device: torch.device, *, pad: bool = False
+    ) -> None:
+        self._members, self._batch_size, self._accumulation = tuple(members), batch_size, accumulation
+        self._device = device
+        sizes = [len(m.rows) for m in members]
+        self._batches = [-(-n // batch_size) for n in sizes]
+        self._steps = tuple(-(-b // accumulation) for b in self._batches)
+        ragged_last = any(n % batch_size or b % accumulation for n, b in zip(sizes, self._batches, strict=True))
+        self.padded = len(set(sizes)) > 1 or (pad and ragged_last)
+        self._block = (0, 0)  # the steps that the arrays below hold
+        self._rows = torch.empty(0)
+        self._masks: Tensor | None = None
+
+    @property
+    def steps_per_epoch(self) -> tuple[int, ...]:
+        return self._steps
+
+    def group(self, step: int) -> list[Batch]:
+        """Return the micro-batches of an optimizer step: `rows` (K, B) int64, and `sample_mask` where padded."""
+        first, last = self._block
+        if not first <= step < last:
+            self._fill(step)
+            first = step
+        at = step - first
+        if self.padded:
+            assert self._masks is not None
+            pairs = zip(self._rows[at], self._masks[at], strict=True)
+            return [{"rows": rows, "sample_mask": mask} for rows, mask in pairs]
+        return [{"rows": rows[:, :size]} for rows, size in zip(self._rows[at], self._sizes(step), strict=False)]
+
+    def _sizes(self, step: int) -> list[int]:
+        """Samples of each micro-batch of a step, the same for all members."""
+        index, n = step % self._steps[0], len(self._members[0].rows)
+        starts = range(index * self._accumulation, min((index + 1) * self._accumulation, self._batches[0]))
+        return [min(self._batch_size, n - b * self._batch_size) for b in starts]
+
+    def _fill(self, step: int) -> None:
+        """Make the row numbers of a block of steps that begins at `step`."""
+        shape = (BLOCK_STEPS, self._accumulation, len(self._members), self._batch_size)
+        rows, masks = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
+        for k in range(len(self._members)):
+            done = 0
+            while done < BLOCK_STEPS:
+                epoch, index = divmod(step + done, self._steps[k])
+                own_rows, own_mask = self._epoch(k, epoch)
+                take = min(BLOCK_STEPS - done, self._steps[k] - index)
+                rows[done : done + take, :, k] = own_rows[index : index + take]
+                masks[done : done + take, :, k] = own_mask[index : index + take]
+                done += take
+        self._rows = torch.from_numpy(rows).to(self._device)
+        self._masks = torch.from_numpy(masks).to(self._device) if self.padded else None
+        self._block = (step, step + BLOCK_STEPS)
+
+    def _epoch(self, k: int, epoch: int) -> tuple[Ints, np.ndarray[Any, Any]]:
+        """Return a member's epoch as (steps, G, B) rows and mask, padded with row 0."""
+        own = self._members[k]
+        ordered = own.rows[sample_order(own.member, epoch, len(own.rows))]
+        shape = (self._steps[k], self._accumulation, self._batch_size)
+        rows, mask = np.zeros(np.prod(shape), dtype=np.int64), np.zeros(np.prod(shape), dtype=bool)
+        rows[: len(ordered)], mask[: len(ordered)] = ordered, True
+        return rows.reshape(shape), mask.reshape(shape)
+
+
+class RowPass:
+    """One pass over a part of K members, in order, in large batches.
+
+    `rows` is (B,) where all members share the part, else (K, B), padded like a feed's where they differ in size.
+    """
+
+    def __init__(self, parts: Sequence[Ints], batch_size: int, device: torch.device) -> None:
+        self.sizes = tuple(len(part) for part in parts)
+        self.shared = all(np.array_equal(part, parts[0]) for part in parts)
+        self._batch_size = batch_size
+        if self.shared:
+            self._rows = torch.from_numpy(np.ascontiguousarray(parts[0])).to(device)
+            self._mask: Tensor | None = None
+            return
+        longest = max(self.sizes)
+        rows = np.zeros((len(parts), longest), dtype=np.int64)
+        mask = np.zeros((len(parts), longest), dtype=bool)
+        for k, part in enumerate(parts):
+            rows[k, : len(part)], mask[k, : len(part)] = part, True
+        self._rows = torch.from_numpy(rows).to(device)
+        self._mask = torch.from_numpy(mask).to(device) if len(set(self.sizes)) > 1 else None
+
+    def batches(self) -> list[Batch]:
+        """Return all batches; they are views."""
+        axis = self._rows.ndim - 1
+        found: list[Batch] = [{"rows": rows} for rows in torch.split(self._rows, self._batch_size, dim=axis)]
+        if self._mask is not None:
+            masks = torch.split(self._mask, self._batch_size, dim=1)
+            found = [batch | {"sample_mask": mask} for batch, mask in zip(found, masks, strict=True)]
+        return found

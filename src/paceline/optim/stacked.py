@@ -1,0 +1,92 @@
+"""AdamW, Adam and SGD on stacked parameters: K members in one update, every hyper-parameter a tensor of shape (K,).
+
+The formulas are torch's own (`torch.optim`), so that a member's update is the one it would have had alone. All of it can
+be compiled into the training step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+Stacked = dict[str, Tensor]
+EPS = 1e-8  # torch's default for Adam and AdamW
+
+
+def init_state(name: str, parameters: Mapping[str, Tensor]) -> dict[str, Stacked]:
+    """Return zero moments for stacked parameters."""
+    moments = {"adamw": ("mean", "square"), "adam": ("mean", "square"), "sgd": ("momentum",)}[name]
+    return {moment: {path: torch.zeros_like(p) for path, p in parameters.items()} for moment in moments}
+
+
+def clip(gradients: Stacked, bound: Tensor, mode: str) -> Stacked:
+    """Clip each member's gradients: its global 2-norm (as `clip_grad_norm_`), or each element."""
+    if mode == "value":
+        return {path: torch.minimum(torch.maximum(g, -_wide(bound, g)), _wide(bound, g)) for path, g in gradients.items()}
+    norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
+    factor = (bound / (norm + 1e-6)).clamp(max=1.0)
+    return {path: g * _wide(factor, g) for path, g in gradients.items()}
+
+
+def update(
+    name: str,
+    parameters: Stacked,
+    gradients: Stacked,
+    state: Mapping[str, Stacked],
+    steps: Tensor,
+    rate: Tensor,
+    weight_decay: Tensor,
+    active: Tensor,
+    *,
+    betas: tuple[float, float],
+    momentum: float,
+) -> None:
+    """Update parameters and moments in place; members that are not active keep every bit.
+
+    steps: updates made so far including this one, (K,) float. rate, weight_decay: (K,). active: (K,) bool.
+    """
+    for path, p in parameters.items():
+        g, on = gradients[path], active.view(-1, *[1] * (p.ndim - 1))
+        if name == "sgd":
+            new = _sgd(p, g, state["momentum"][path], _wide(rate, p), _wide(weight_decay, p), momentum)
+        else:
+            corrections = (1 - betas[0] ** steps, (1 - betas[1] ** steps).sqrt())
+            new = _adam(
+                p, g, state["mean"][path], state["square"][path], _wide(rate, p), _wide(weight_decay, p),
+                (_wide(corrections[0], p), _wide(corrections[1], p)), betas, decoupled=name == "adamw",
+            )  # fmt: skip
+        for target, value in new:
+            target.copy_(torch.where(on, value, target))
+
+
+def _adam(
+    p: Tensor, g: Tensor, mean: Tensor, square: Tensor, rate: Tensor, decay: Tensor,
+    corrections: tuple[Tensor, Tensor], betas: tuple[float, float], *, decoupled: bool,
+) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
+    """Adam (Kingma & Ba 2015), decay coupled, or AdamW (Loshchilov & Hutter 2019), decay decoupled."""
+    if decoupled:
+        old = p * (1 - rate * decay)
+    else:
+        old, g = p, g + decay * p
+    new_mean = mean + (g - mean) * (1 - betas[0])
+    new_square = square * betas[1] + g * g * (1 - betas[1])
+    step = rate / corrections[0] * new_mean / (new_square.sqrt() / corrections[1] + EPS)
+    return [(mean, new_mean), (square, new_square), (p, old - step)]
+
+
+def _sgd(
+    p: Tensor, g: Tensor, buffer: Tensor, rate: Tensor, decay: Tensor, momentum: float
+) -> list[tuple[Tensor, Tensor]]:
+    """SGD with coupled decay and Nesterov momentum (torch's form)."""
+    g = g + decay * p
+    if not momentum:
+        return [(p, p - rate * g)]
+    new_buffer = buffer * momentum + g
+    return [(buffer, new_buffer), (p, p - rate * (g + momentum * new_buffer))]
+
+
+def _wide(values: Tensor, like: Tensor) -> Tensor:
+    """View (K,) so that it broadcasts against (K, ...)."""
+    return values.to(like.dtype).view(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,141 @@
+"""What the members' stored predictions add to the summary: intervals over the samples measured on, and ensembles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from paceline.evaluate.bootstrap import SampleInterval, sample_intervals
+from paceline.evaluate.ensemble import greedy, mean_of, same_samples
+from paceline.evaluate.predictions import Predictions, metrics_of, pooled, read_predictions
+
+if TYPE_CHECKING:
+    from paceline.run.build import Prepared
+    from paceline.run.folder import Run
+
+Row = Mapping[str, Any]  # a member's line of the summary
+Stored = dict[str, dict[str, Predictions]]  # by member, by part
+
+
+def stored_predictions(run: Run, prepared: Prepared, members: Sequence[Row]) -> Stored:
+    """Read the predictions of all members that have not failed, with the data's groups beside them."""
+    group = None if prepared.dataset is None else prepared.dataset.group
+    stored: Stored = {}
+    for member in members:
+        if member["status"] == "failed":
+            continue
+        found = read_predictions(run.member_folder(member["id"]) / "predictions.npz")
+        stored[member["id"]] = {
+            part: each if group is None else replace(each, group=group[each.index]) for part, each in found.items()
+        }
+    return stored
+
+
+def add_sample_intervals(metrics: Mapping[str, dict[str, Any]], members: Sequence[Row], stored: Stored) -> None:
+    """Add `ci95_samples` and `method_samples` to each metric that the members' predictions give.
+
+    The folds of one seed are pooled: `pooled` is then the metric over all their samples, the mean over seeds, which the
+    interval is of. A metric that the predictions do not give as the run recorded it (another definition) is left out.
+    """
+    for part in ("val", "test"):
+        own = _of_part(members, stored, part)
+        together = pooled((row["seed"], each) for row, each in own)
+        for name, found in sample_intervals(together).items():
+            row = metrics.get(f"{part}_{name}")
+            if row is None or not all(_agree(member, part, name, each) for member, each in own):
+                continue
+            row |= interval_values(found, together)
+            if len(together) < len(own):
+                row["pooled"] = found.value
+
+
+def interval_values(found: SampleInterval, members: Sequence[Predictions]) -> dict[str, Any]:
+    """Return the two entries of the summary. Without spread there is no interval, and the method says so."""
+    several = f", mean over {len(members)} members" if len(members) > 1 else ""
+    method = found.method.replace(":", f"{several}:", 1)
+    return {"ci95_samples": None if found.low is None else [found.low, found.high], "method_samples": method}
+
+
+def ensembles(members: Sequence[Row], stored: Stored, leading: str, metric: str) -> dict[str, Any]:
+    """Return `mean` over the leading variant's members and `greedy` over all, each with its metrics; {} for one member.
+
+    The folds of one (variant, seed) are one candidate: on validation its pooled predictions, on test the mean of its
+    folds. `metric` chooses greedily where predictions give it, else log-loss or RMSE does. `members_mean` is the mean
+    of the same metric over the candidates that the ensemble is made of.
+    """
+    entries = _entries(members, stored)
+    lead = [entry for entry in entries if entry["variant"] == leading]
+    made: dict[str, Any] = {}
+    if len(lead) > 1 or any(len(entry["test"]) > 1 for entry in lead):
+        made["mean"] = _ensemble(lead, [1] * len(lead))
+    chosen = _greedy(entries, metric) if len(entries) > 1 else None
+    if chosen:
+        made["greedy"] = chosen
+    return {name: ensemble for name, ensemble in made.items() if ensemble["metrics"]}
+
+
+def _entries(members: Sequence[Row], stored: Stored) -> list[dict[str, Any]]:
+    """Return the candidates: per variant and seed, the validation predictions (pooled) and those on test (a list)."""
+    by_key: dict[tuple[str, int], list[Row]] = {}
+    for row in members:
+        if stored.get(row["id"]):
+            by_key.setdefault((row["variant"], row["seed"]), []).append(row)
+    entries = []
+    for (variant, seed), rows in by_key.items():
+        val = pooled((seed, stored[row["id"]]["val"]) for row in rows if "val" in stored[row["id"]])
+        test = [stored[row["id"]]["test"] for row in rows if "test" in stored[row["id"]]]
+        name = "-".join(text for text in (variant, f"seed{seed}") if text)
+        entries.append({"name": name, "variant": variant, "val": val[0] if len(val) == 1 else None, "test": test})
+    return entries
+
+
+def _greedy(entries: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any] | None:
+    val = [entry["val"] for entry in entries]
+    if any(each is None for each in val) or not same_samples(val):
+        return None
+    known = metrics_of(val[0])
+    base = metric.partition("_")[2]
+    by = base if base in known else "log_loss" if "log_loss" in known else "rmse"
+    counts = greedy(val, by)
+    return {"metric": f"val_{by}", **_ensemble(entries, counts)}
+
+
+def _ensemble(entries: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> dict[str, Any]:
+    """Return the candidates with their weights and the metrics of their mean, on every part that all of them have."""
+    used = [(entry, n) for entry, n in zip(entries, counts, strict=True) if n]
+    weights = [n for _, n in used]
+    metrics: dict[str, Any] = {}
+    val = [entry["val"] for entry, _ in used]
+    if all(each is not None for each in val) and same_samples(val):
+        metrics |= _metrics("val", mean_of(val, weights), val)
+    test = [mean_of(entry["test"]) for entry, _ in used if entry["test"]]
+    if len(test) == len(used) and same_samples(test):
+        singles = [each for entry, _ in used for each in entry["test"]]
+        metrics |= _metrics("test", mean_of(test, weights), singles)
+    return {"members": {entry["name"]: n for entry, n in used}, "metrics": metrics}
+
+
+def _metrics(part: str, combined: Predictions, members: Sequence[Predictions]) -> dict[str, Any]:
+    alone = [metrics_of(each) for each in members]
+    return {
+        f"{part}_{name}": {
+            "value": found.value,
+            **interval_values(found, [combined]),
+            "members_mean": sum(values[name] for values in alone) / len(alone),
+        }
+        for name, found in sample_intervals([combined]).items()
+        if math.isfinite(found.value) and all(math.isfinite(values[name]) for values in alone)
+    }
+
+
+def _of_part(members: Sequence[Row], stored: Stored, part: str) -> list[tuple[Row, Predictions]]:
+    return [(row, stored[row["id"]][part]) for row in members if part in stored.get(row["id"], {})]
+
+
+def _agree(member: Row, part: str, name: str, predictions: Predictions) -> bool:
+    """Tell whether the predictions give the recorded value, up to the rounding of stored probabilities."""
+    recorded = member["metrics"].get(f"{part}_{name}")
+    value = metrics_of(predictions)[name]
+    return recorded is not None and math.isclose(value, recorded, rel_tol=1e-3, abs_tol=1e-5)
