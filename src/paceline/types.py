@@ -159,6 +159,7 @@ class Cohort:
     id: str
     members: tuple[str, ...]
     engine: str = "eager"
+    compile: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,5 @@ class Plan:
     device: str
     threads: int
     processes: int = 1
-    compile: bool = False
-    micro_batch: int | None = None
     changes: tuple[Mapping[str, Any], ...] = field(default=())
     schema_version: int = 1

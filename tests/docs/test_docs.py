@@ -152,8 +152,10 @@ def test_every_example_of_one_s_own_parts_runs(workdir: Path) -> None:
 def test_an_option_of_one_s_own_is_a_yaml_file(workdir: Path) -> None:
     Path("configs/model").mkdir(parents=True)
     Path("configs/model/wide.yaml").write_text("name: gru\nhidden_size: 512\n")
-    config, _ = configure("pain", ["model=wide"])
-    assert config.model.hidden_size == 512
+    Path("configs/training").mkdir()
+    Path("configs/training/long.yaml").write_text("num_epochs: 99\n")
+    config, _ = configure("pain", ["model=wide", "training=long"])
+    assert (config.model.hidden_size, config.training.num_epochs) == (512, 99)
 
 
 def leaves(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:

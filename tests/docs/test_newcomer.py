@@ -16,7 +16,7 @@ from paceline.api.runs import configure
 from paceline.cli.main import app
 from paceline.cli.progress import note, progress_view
 from paceline.errors import ConfigError, RunError
-from paceline.types import Record
+from paceline.types import Cohort, Record
 from tests.docs.pages import ROOT, Page
 
 ONE_THREAD = {"numerics.threads": 1, "training.num_epochs": 2}
@@ -72,8 +72,10 @@ def test_a_run_of_trainer_is_named_after_its_model_and_says_where_its_weights_ar
 def test_the_live_line_keeps_its_bar_and_the_time_left_on_a_terminal_of_80_columns() -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=80, legacy_windows=False)
     with progress_view(terminal) as view:
-        view.start("conv_gru-seed42-fold3", 12, 30, 60, 0)
-        view.record(Record(member="m", step=9, epoch=30, split="val", values={"loss": 0.1234, "accuracy": 0.9876}))
+        cohort = Cohort(id="conv_gru-seed42-fold3", members=("conv_gru-seed42-fold3",))
+        view.start(cohort, 12, 30, 60, 0)
+        values = {"loss": 0.1234, "accuracy": 0.9876}
+        view.record(cohort.id, Record(member=cohort.id, step=9, epoch=30, split="val", values=values))
     shown = terminal.file.getvalue()
     assert "conv_gru-seed42-fold3 (12 of 30)" in shown
     assert "epoch 30/60" in shown
@@ -92,7 +94,7 @@ def test_the_live_line_keeps_its_bar_and_the_time_left_on_a_terminal_of_80_colum
     ],
 )
 def test_the_progress_shows_the_loss_and_one_metric_of_any_task(values: dict, shown: str) -> None:
-    assert note(Record(member="m", step=1, epoch=1, split="val", values=values)) == shown
+    assert note([Record(member="m", step=1, epoch=1, split="val", values=values)]) == shown
 
 
 def test_a_line_of_plain_progress_is_never_broken(waves: Path) -> None:

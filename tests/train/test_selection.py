@@ -96,3 +96,9 @@ def test_a_restored_selector_goes_on_as_if_it_had_never_stopped() -> None:
     rest = [second.observe(v, epoch=e, step=e * 10) for e, v in enumerate(SPIKE[4:], start=5)]
     assert rest == judged[4:]
     assert second.record() == whole.record()
+
+
+def test_the_first_epoch_of_a_drop_is_not_chosen_although_its_smoothed_value_still_rises() -> None:
+    selector, judged = follow([0.5, 0.9, 0.95, 0.96, 0.6, 0.6, 0.6], smoothing="median_ema", ema_alpha=0.3)
+    assert judged[4].smoothed > judged[3].smoothed, "the series must still rise at the drop"
+    assert selector.record()["epoch"] == 4

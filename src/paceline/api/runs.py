@@ -80,7 +80,9 @@ def train(
     plan = None if config is None else _plan_beside(Path(config), resolved)
     prepared = build(resolved, recipe, config_dir=None if config_dir is None else Path(config_dir), plan=plan)
     run = create_run(path, prepared, [Path(path) for path in use])
-    return execute_and_report(run, prepared, callbacks=callbacks, control=control, observer=observer)
+    return execute_and_report(
+        run, prepared, use=[Path(path) for path in use], callbacks=callbacks, control=control, observer=observer
+    )
 
 
 def resume(
@@ -97,7 +99,9 @@ def resume(
     """
     run, recipe = open_with_recipe(run, use)
     prepared = reopen(run, recipe)
-    return execute_and_report(run, prepared, callbacks=callbacks, control=control, observer=observer)
+    return execute_and_report(
+        run, prepared, use=[Path(path) for path in use], callbacks=callbacks, control=control, observer=observer
+    )
 
 
 def open_with_recipe(run: Run | PathLike, use: Sequence[PathLike] = ()) -> tuple[Run, Recipe]:
@@ -123,6 +127,7 @@ def execute_and_report(
     run: Run,
     prepared: Prepared,
     *,
+    use: Sequence[Path] = (),
     callbacks: Sequence[Consumer] = (),
     trackers: Mapping[str, Tracker] | None = None,
     control: LoopControl | None = None,
@@ -133,7 +138,7 @@ def execute_and_report(
 
     if trackers is None:
         trackers = _trackers(run, prepared.config)
-    execute(run, prepared, callbacks=callbacks, trackers=TrackerQueue(trackers), control=control, observer=observer)
+    execute(run, prepared, use=use, callbacks=callbacks, trackers=TrackerQueue(trackers), control=control, observer=observer)
     write(run.path)
     return run
 

@@ -158,7 +158,7 @@ class Trainer:
             ]
             rehearse(jobs, device)
         if run is None:
-            plan = make_plan([(job.member, job.config) for job in jobs], device)
+            plan = make_plan(jobs, device, workers=False)
         else:
             plan = plan_from_json(run.read_json("plan.json"), where=str(run.path / "plan.json"))
             check_data(run, inputs.dataset if isinstance(inputs, InMemory) else None)

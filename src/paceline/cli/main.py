@@ -106,6 +106,39 @@ def report(run: RunPath) -> None:
     report_command(run)
 
 
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="run folders, RUN:VARIANT, or CSV files")],
+    metric: Annotated[list[str] | None, typer.Option(help="what to compare (repeat for several)")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="write a page with a plot")] = None,
+    redrawn: Annotated[bool, typer.Option("--redrawn", help="CSV: every seed drew its own folds")] = False,
+) -> None:
+    """Test whether runs differ: every one with the first, on the same data and splits.
+
+    A CSV file of scores has the columns seed, fold (optional) and one per metric.
+
+    Example: paceline compare runs/first runs/second --metric test_f1_macro --html compare.html
+    """
+    from paceline.cli.comparing import compare_command
+
+    compare_command(runs, metric or [], json_file, html_file, redrawn=redrawn)
+
+
+@app.command(name="runs")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="the folder of the runs")] = Path("runs"),
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the list as JSON")] = None,
+) -> None:
+    """List the runs of a folder, the best first, and write its index.html.
+
+    Example: paceline runs
+    """
+    from paceline.cli.comparing import runs_command
+
+    runs_command(folder, json_file)
+
+
 @app.command(name="config")
 def show_config(
     overrides: Overrides = None, config: Config = None, use: Use = None, config_dir: ConfigDir = None

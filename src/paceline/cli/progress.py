@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from paceline.run.execute import Observer
-from paceline.types import Record, Value
+from paceline.types import Cohort, Record, Value
 
 PLAIN_SECONDS = 10.0  # between two plain lines of one cohort
 
@@ -37,28 +37,29 @@ def progress_view(console: Console) -> Iterator[Observer]:
 
 
 class LiveView:
-    """One live line; members that ended stay above it."""
+    """One live line per cohort in training; a line for each that ended stays above them."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
-        self._console, self._progress = console, progress
-        self._task: TaskID | None = None
-        self._ended = _Ended(console)
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+        self._cohorts = _Cohorts(console)
 
-    def start(self, cohort: str, number: int, of: int, num_epochs: int, resumed_at: int) -> None:
-        self._ended.start(resumed_at)
-        description = f"{cohort} ({number} of {of})"
-        self._task = self._progress.add_task(description, total=num_epochs, completed=resumed_at, note="")
+    def start(self, cohort: Cohort, number: int, of: int, num_epochs: int, resumed_at: int) -> None:
+        self._cohorts.start(cohort, resumed_at)
+        self._tasks[cohort.id] = self._progress.add_task(
+            f"{cohort.id} ({number} of {of})", total=num_epochs, completed=resumed_at, note=""
+        )
 
-    def record(self, record: Record) -> None:
-        self._ended.record(record)
-        if self._task is not None and record.split == "val":
-            self._progress.update(self._task, completed=record.epoch, note=note(record))
+    def record(self, cohort: str, record: Record) -> None:
+        self._cohorts.record(cohort, record)
+        if record.split == "val":
+            text = self._cohorts.text(cohort, record)
+            self._progress.update(self._tasks[cohort], completed=record.epoch, note=text)
 
     def end(self, cohort: str, skipped: bool) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
-        self._ended.end(cohort, skipped)
+        if cohort in self._tasks:
+            self._progress.remove_task(self._tasks.pop(cohort))
+        self._cohorts.end(cohort, skipped)
 
 
 class PlainView:
@@ -66,55 +67,81 @@ class PlainView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._ended = _Ended(console)
-        self._said = 0.0
+        self._cohorts = _Cohorts(console)
+        self._said: dict[str, float] = {}
 
-    def start(self, cohort: str, number: int, of: int, num_epochs: int, resumed_at: int) -> None:
-        self._ended.start(resumed_at)
-        self._said = time.monotonic()
+    def start(self, cohort: Cohort, number: int, of: int, num_epochs: int, resumed_at: int) -> None:
+        self._cohorts.start(cohort, resumed_at)
+        self._said[cohort.id] = time.monotonic()
+        together = f"{len(cohort.members)} members together, " if len(cohort.members) > 1 else ""
         going_on = f", going on after epoch {resumed_at}" if resumed_at else ""
-        self._console.print(Text(f"{cohort} ({number} of {of}): {num_epochs} epochs{going_on}"), soft_wrap=True)
+        line = f"{cohort.id} ({number} of {of}): {together}{num_epochs} epochs{going_on}"
+        self._console.print(Text(line), soft_wrap=True)
 
-    def record(self, record: Record) -> None:
-        self._ended.record(record)
-        if record.split == "val" and time.monotonic() - self._said >= PLAIN_SECONDS:
-            self._said = time.monotonic()
-            self._console.print(Text(f"{record.member} epoch {record.epoch}  {note(record)}"), soft_wrap=True)
+    def record(self, cohort: str, record: Record) -> None:
+        self._cohorts.record(cohort, record)
+        if record.split == "val" and time.monotonic() - self._said[cohort] >= PLAIN_SECONDS:
+            self._said[cohort] = time.monotonic()
+            text = self._cohorts.text(cohort, record)
+            self._console.print(Text(f"{cohort} epoch {record.epoch}  {text}"), soft_wrap=True)
 
     def end(self, cohort: str, skipped: bool) -> None:
-        self._ended.end(cohort, skipped)
+        self._cohorts.end(cohort, skipped)
 
 
-class _Ended:
-    """The line that remains of a cohort."""
+class _Cohorts:
+    """What is known of the cohorts in training, in a few words."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._started, self._epoch, self._best = time.monotonic(), 0, ""
+        self._started: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
+        self._seen: dict[str, dict[str, Record]] = {}  # the latest validation record of each member
+        self._best: dict[str, list[Record]] = {}
 
-    def start(self, resumed_at: int) -> None:
-        self._started, self._epoch, self._best = time.monotonic(), resumed_at, ""
+    def start(self, cohort: Cohort, resumed_at: int) -> None:
+        self._started[cohort.id], self._sizes[cohort.id] = time.monotonic(), len(cohort.members)
+        self._seen[cohort.id], self._best[cohort.id] = {}, []
 
-    def record(self, record: Record) -> None:
-        self._epoch = max(self._epoch, record.epoch)
+    def record(self, cohort: str, record: Record) -> None:
+        if record.split == "val":
+            self._seen[cohort][record.member] = record
         if record.split == "best":
-            self._best = note(record)
+            self._best[cohort].append(record)
+
+    def text(self, cohort: str, record: Record) -> str:
+        """How training goes: the record's values; for several members their mean, and how many still train."""
+        seen = self._seen[cohort]
+        if self._sizes[cohort] == 1:
+            return note([record])
+        active = [r for r in seen.values() if r.epoch >= record.epoch - 1]
+        return f"{len(active)} of {self._sizes[cohort]} active  {note(list(seen.values()))}"
 
     def end(self, cohort: str, skipped: bool) -> None:
         if skipped:
             self._console.print(Text(f"{cohort}: done before"), soft_wrap=True)
             return
-        seconds = time.monotonic() - self._started
-        selected = f"selected: {self._best}" if self._best else "failed"
-        self._console.print(Text(f"{cohort}: {self._epoch} epochs in {seconds:.1f} s, {selected}"), soft_wrap=True)
+        seconds = time.monotonic() - self._started[cohort]
+        best = self._best[cohort]
+        epochs = max((record.epoch for record in self._seen[cohort].values()), default=0)
+        mean = "mean of the selected" if len(best) > 1 else "selected"
+        selected = f"{mean}: {note(best)}" if best else "failed"
+        members = f"{self._sizes[cohort]} members, " if self._sizes[cohort] > 1 else ""
+        self._console.print(Text(f"{cohort}: {members}{epochs} epochs in {seconds:.1f} s, {selected}"), soft_wrap=True)
 
 
-def note(record: Record) -> str:
+def note(records: Sequence[Record]) -> str:
     """Return the two validation values worth a glance: the loss and one metric, a well-known one if there is any."""
-    numbers = [name for name, value in record.values.items() if name != "loss" and _is_number(value)]
+    first = records[0].values
+    numbers = [name for name, value in first.items() if name != "loss" and _is_number(value)]
     known = [name for name in ("accuracy", "rmse") if name in numbers]
-    shown = ["loss"] * _is_number(record.values.get("loss")) + (known or numbers)[:1]
-    return "  ".join(f"val_{name} {record.values[name]:.4g}" for name in shown)
+    shown = ["loss"] * _is_number(first.get("loss")) + (known or numbers)[:1]
+    return "  ".join(f"val_{name} {_mean(records, name):.4g}" for name in shown)
+
+
+def _mean(records: Sequence[Record], name: str) -> float:
+    values = [value for record in records if isinstance(value := record.values.get(name), (int, float))]
+    return sum(values) / len(values)
 
 
 def _is_number(value: Value | None) -> bool:

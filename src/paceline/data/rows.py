@@ -5,7 +5,7 @@ K members, G micro-batches of an accumulation group, B samples, T steps of a blo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,7 @@ class RowFeed:
         ragged_last = any(n % batch_size or b % accumulation for n, b in zip(sizes, self._batches, strict=True))
         self.padded = len(set(sizes)) > 1 or (pad and ragged_last)
         self._block = (0, 0)  # the steps that the arrays below hold
-        self._rows = torch.empty(0)
-        self._masks: Tensor | None = None
+        self._groups: list[list[Batch]] = []  # one per step of the block; views
 
     @property
     def steps_per_epoch(self) -> tuple[int, ...]:
@@ -62,12 +61,7 @@ class RowFeed:
         if not first <= step < last:
             self._fill(step)
             first = step
-        at = step - first
-        if self.padded:
-            assert self._masks is not None
-            pairs = zip(self._rows[at], self._masks[at], strict=True)
-            return [{"rows": rows, "sample_mask": mask} for rows, mask in pairs]
-        return [{"rows": rows[:, :size]} for rows, size in zip(self._rows[at], self._sizes(step), strict=False)]
+        return self._groups[step - first]
 
     def _sizes(self, step: int) -> list[int]:
         """Samples of each micro-batch of a step, the same for all members."""
@@ -88,9 +82,20 @@ class RowFeed:
                 rows[done : done + take, :, k] = own_rows[index : index + take]
                 masks[done : done + take, :, k] = own_mask[index : index + take]
                 done += take
-        self._rows = torch.from_numpy(rows).to(self._device)
-        self._masks = torch.from_numpy(masks).to(self._device) if self.padded else None
+        self._groups = self._views(step, torch.from_numpy(rows).to(self._device), torch.from_numpy(masks))
         self._block = (step, step + BLOCK_STEPS)
+
+    def _views(self, first: int, rows: Tensor, masks: Tensor) -> list[list[Batch]]:
+        if self.padded:
+            masks = masks.to(self._device)
+            return [
+                [{"rows": r, "sample_mask": m} for r, m in zip(by_step, mask, strict=True)]
+                for by_step, mask in zip(rows.unbind(0), masks.unbind(0), strict=True)
+            ]
+        return [
+            [{"rows": r[:, :size]} for r, size in zip(by_step.unbind(0), self._sizes(first + i), strict=False)]
+            for i, by_step in enumerate(rows.unbind(0))
+        ]
 
     def _epoch(self, k: int, epoch: int) -> tuple[Ints, np.ndarray[Any, Any]]:
         """Return a member's epoch as (steps, G, B) rows and mask, padded with row 0."""
@@ -108,7 +113,14 @@ class RowPass:
     `rows` is (B,) where all members share the part, else (K, B), padded like a feed's where they differ in size.
     """
 
-    def __init__(self, parts: Sequence[Ints], batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Ints],
+        batch_size: int,
+        device: torch.device,
+        opened: Callable[[], None] | None = None,
+    ) -> None:
+        self._opened = opened
         self.sizes = tuple(len(part) for part in parts)
         self.shared = all(np.array_equal(part, parts[0]) for part in parts)
         self._batch_size = batch_size
@@ -125,7 +137,9 @@ class RowPass:
         self._mask = torch.from_numpy(mask).to(device) if len(set(self.sizes)) > 1 else None
 
     def batches(self) -> list[Batch]:
-        """Return all batches; they are views."""
+        """Return all batches; they are views. Calls `opened` first, where it was given."""
+        if self._opened is not None:
+            self._opened()
         axis = self._rows.ndim - 1
         found: list[Batch] = [{"rows": rows} for rows in torch.split(self._rows, self._batch_size, dim=axis)]
         if self._mask is not None:

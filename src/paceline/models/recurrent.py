@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from paceline.config.suggest import hint
 from paceline.errors import ModelError
 from paceline.models.dropout import Dropout
+from paceline.models.stacked import is_mapped, run_layers
 
 KINDS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 
@@ -75,14 +76,20 @@ class Recurrent(nn.Module):
         self.dropouts = nn.ModuleList(Dropout(dropout) for _ in sizes[1:])
 
     def forward(self, x_BTF: Tensor, mask_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        stacked = is_mapped(self, x_BTF)
         x, directions = zero_padding(x_BTF, mask_BT), []
         for i, ahead in enumerate(self.forward_layers):
             if i > 0:
                 x = self.dropouts[i - 1](x)
-            outputs = ahead(x)[0]
-            directions = [outputs]
+            layers, inputs = [ahead], [x]
             if self.backward_layers:
-                directions.append(self.backward_layers[i](reverse_valid(x, mask_BT))[0])
+                layers, inputs = [ahead, self.backward_layers[i]], [x, reverse_valid(x, mask_BT)]
+            if stacked:
+                directions = run_layers(self.kind, layers, inputs)
+            else:
+                directions = [layer(each)[0] for layer, each in zip(layers, inputs, strict=True)]
+            outputs = directions[0]
+            if len(directions) == 2:
                 outputs = torch.cat([outputs, reverse_valid(directions[1], mask_BT)], 2)
             x = zero_padding(outputs, mask_BT)
         return x, torch.cat([last_valid(each, mask_BT) for each in directions], 1)

@@ -1,7 +1,7 @@
 """AdamW, Adam and SGD on stacked parameters: K members in one update, every hyper-parameter a tensor of shape (K,).
 
-The formulas are torch's own (`torch.optim`), so that a member's update is the one it would have had alone. All of it can
-be compiled into the training step.
+The formulas are torch's own (`torch.optim`), so that a member's update is the one it would have had alone. All of it
+can be compiled into the training step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def init_state(name: str, parameters: Mapping[str, Tensor]) -> dict[str, Stacked
 def clip(gradients: Stacked, bound: Tensor, mode: str) -> Stacked:
     """Clip each member's gradients: its global 2-norm (as `clip_grad_norm_`), or each element."""
     if mode == "value":
-        return {path: torch.minimum(torch.maximum(g, -_wide(bound, g)), _wide(bound, g)) for path, g in gradients.items()}
+        return {
+            path: torch.minimum(torch.maximum(g, -_wide(bound, g)), _wide(bound, g)) for path, g in gradients.items()
+        }
     norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
     factor = (bound / (norm + 1e-6)).clamp(max=1.0)
     return {path: g * _wide(factor, g) for path, g in gradients.items()}

@@ -33,6 +33,7 @@ class Card:
     name: str
     mean: str
     interval: str
+    samples: str  # the interval over draws of the samples measured on
     method: str
     members: str
     strip: Markup | None
@@ -100,6 +101,7 @@ def _card(row: Metric, index: int) -> Card:
         name=capital(label(row.name)) + (" (lower is better)" if way == "lower" else ""),
         mean=show(row.mean, row.places),
         interval=row.range_text if row.interval else "",
+        samples=row.samples_text if row.samples else "",
         method=row.short_method if row.interval else interval_words(row),
         members=low_high,
         strip=metric_strip(row, f"card-{index}", width=300) if len(known) > 1 else None,
@@ -107,10 +109,12 @@ def _card(row: Metric, index: int) -> Card:
 
 
 def _coverage(files: RunFiles, rows: Sequence[Metric]) -> str:
-    """What the interval covers, and how far an accuracy moves with the samples that happen to be measured on."""
-    if not rows or not rows[0].interval:
+    """What the intervals cover: training, and the samples that happen to be measured on (an accuracy's at least)."""
+    if not rows or not (rows[0].interval or rows[0].samples):
         return ""
-    text = f"Interval: {rows[0].method}." if rows[0].method else ""
+    text = f"Interval: {rows[0].method}." if rows[0].interval and rows[0].method else ""
+    if rows[0].samples:
+        return f"{text} Over samples: {rows[0].samples_method}.".strip()
     accuracy = next((row for row in rows if split_of(row.name)[1] == "accuracy"), None)
     splits = sections(files.splits, "splits")
     if accuracy is None or accuracy.mean is None or not splits:

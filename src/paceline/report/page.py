@@ -11,6 +11,7 @@ from typing import Any
 from paceline.checkpoint.files import write_text_atomic
 from paceline.report import classes, tables
 from paceline.report.audit import SplitView, split_view
+from paceline.report.ensembles import ensemble_table
 from paceline.report.figures import Figure, learning_curves
 from paceline.report.files import Json, RunFiles, items, read, section, sections
 from paceline.report.headline import Headline, headline
@@ -60,6 +61,7 @@ class Page:
     leading: str  # the variant that the metrics and the classes are of; empty where nothing was varied
     variants: tables.Table | None
     members: tables.Table | None
+    ensembles: tables.Table | None
     curves: Figure | None
     selection: Figure | None
     confusion: tuple[Any, str, str] | None
@@ -85,6 +87,7 @@ def page_of(files: RunFiles) -> Page:
         leading=next(iter(variant_names(files.summary)), ""),
         variants=tables.variant_table(files.summary),
         members=tables.member_table(files.summary, members),
+        ensembles=ensemble_table(files.summary),
         curves=learning_curves(history),
         selection=selection(history),
         confusion=classes.confusion(files.summary),

@@ -26,7 +26,10 @@ _ORDER = {"test": 0, "val": 1, "best": 2, "last": 3, "train": 4, "": 5}
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One row of `summary.metrics`: mean over members, standard deviation, 95 % interval of the mean."""
+    """One row of `summary.metrics`: mean over members, standard deviation, 95 % interval of the mean.
+
+    `samples` is the interval over draws of the samples measured on, `samples_method` how it was made.
+    """
 
     name: str
     mean: float | None
@@ -35,6 +38,8 @@ class Metric:
     n: int
     method: str
     values: tuple[float | None, ...] = ()
+    samples: tuple[float, float] | None = None
+    samples_method: str = ""
 
     @property
     def short_method(self) -> str:
@@ -61,6 +66,11 @@ class Metric:
     def range_with(self, places: int | None) -> str:
         """The interval with other decimals than its own."""
         return " to ".join(show(edge, places) for edge in self.interval) if self.interval else show(None)
+
+    @property
+    def samples_text(self) -> str:
+        """The interval over samples: `0.9412 to 0.9743`, or a dash."""
+        return " to ".join(show(edge, self.places) for edge in self.samples) if self.samples else show(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,17 +236,22 @@ def _metrics(table: Json, members: Sequence[MemberResult]) -> list[Metric]:
 
 
 def _metric(name: str, row: Json, members: Sequence[MemberResult]) -> Metric:
-    interval = [number(edge) for edge in items(row, "ci95")]
-    low, high = interval if len(interval) == 2 else (None, None)
     return Metric(
         name=clean(name),
         mean=number(row.get("mean")),
         std=number(row.get("std")),
-        interval=(low, high) if low is not None and high is not None else None,
+        interval=_range(row, "ci95"),
         n=int(number(row.get("n")) or 0),
         method=clean(row.get("method")),
         values=tuple(member.metrics.get(name) for member in members),
+        samples=_range(row, "ci95_samples"),
+        samples_method=clean(row.get("method_samples")),
     )
+
+
+def _range(row: Json, name: str) -> tuple[float, float] | None:
+    edges = finite(number(edge) for edge in items(row, name))
+    return (edges[0], edges[1]) if len(edges) == 2 else None
 
 
 def _member(row: Json) -> MemberResult:

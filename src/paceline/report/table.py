@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from paceline.report.ensembles import EnsembleRow, ensemble_rows
 from paceline.report.files import Json
 from paceline.report.findings import findings
 from paceline.report.results import (
@@ -32,10 +33,12 @@ def terminal_tables(summary: Json) -> list[RenderableType]:
     before using the figures. Names are printed as text, never as rich markup.
     """
     parts: list[RenderableType] = [Text(verdict(summary), style="bold")]
-    table, method = _metrics(summary)
+    table, methods = _metrics(summary)
     if table.row_count:
         parts += [Text(""), table]
-        parts += [_line(f"interval of the mean: {method}")] if method else []
+        parts += [_line(f"interval of the mean{which}: {method}") for which, method in methods]
+        if any(row.samples for row in metrics_of(summary)):
+            parts.append(_line("over samples: 95 % over draws of the samples measured on, training held fixed"))
     if variants_of(summary):
         parts += [Text(""), _variants(summary)]
     members = members_of(summary)
@@ -45,23 +48,42 @@ def terminal_tables(summary: Json) -> list[RenderableType]:
         parts += [_line(f"and {count(more, 'member')} more: see report.html")] if more > 0 else []
         rule = selection_rule([member.chosen for member in members])
         parts += [_line(f"why these epochs: {rule[:1].lower()}{rule[1:]}")] if rule else []
+    ensembles = ensemble_rows(summary)
+    if ensembles:
+        parts += [Text(""), _ensembles(ensembles)]
     known = findings(summary)
     if known:
         parts += [Text(""), *(_line(f"! {text}", style="yellow") for text in known)]
     return parts
 
 
-def _metrics(summary: Json) -> tuple[Table, str]:
+def _metrics(summary: Json) -> tuple[Table, list[tuple[str, str]]]:
+    """The table, and how its intervals were made: one method for all, or one for each part."""
     table = _table()
     table.add_column("metric", overflow="fold")
-    for heading in ("mean", "95 % interval", "std", "n"):
-        table.add_column(heading, justify="right", no_wrap=True)
     rows = [row for row in metrics_of(summary) if split_of(row.name)[0] in ("test", "val", "")]
+    samples = any(row.samples for row in rows)
+    for heading in ("mean", "95 % interval", "std", "n", *(["over samples"] if samples else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        cells = (row.name, show(row.mean, row.places), row.range_text, row.std_text, str(row.n))
+        cells = [row.name, show(row.mean, row.places), row.range_text, row.std_text, str(row.n)]
+        cells += [row.samples_text] if samples else []
         table.add_row(*(Text(cell) for cell in cells))
-    methods = {row.method for row in rows if row.interval}
-    return table, methods.pop() if len(methods) == 1 else ""
+    methods = list(dict.fromkeys((split_of(row.name)[0], row.method) for row in rows if row.interval))
+    if len({method for _, method in methods}) == 1:
+        return table, [("", methods[0][1])]
+    return table, [(f", {part}", method) for part, method in methods]
+
+
+def _ensembles(rows: Sequence[EnsembleRow]) -> Table:
+    table = _table()
+    table.add_column("ensemble", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    for heading in ("value", "over samples", "its members"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in (row.name, row.metric, row.value, row.samples, row.members)))
+    return table
 
 
 def _variants(summary: Json) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -47,24 +47,33 @@ def metric_table(summary: Json) -> Table | None:
         ("n", "number"),
     ]
     methods = {row.short_method for row in rows if row.interval and row.method}
+    samples = any(row.samples for row in rows)
+    columns += [("over samples", "number")] if samples else []
     columns += [("members", "plot")] if several else []
     columns += [("method", "text")] if len(methods) > 1 else []
-    cells = [_metric_row(row, rows, index, several, len(methods) > 1) for index, row in enumerate(rows)]
+    shown = {"samples": samples, "members": several, "method": len(methods) > 1}
+    cells = [_metric_row(row, rows, index, shown) for index, row in enumerate(rows)]
     caption = f"Interval of the mean: {methods.pop()}. " if len(methods) == 1 else ""
+    if samples:
+        caption += (
+            "Over samples: 95\u202f% interval over draws of the samples measured on, training held fixed (bootstrap). "
+        )
     if several:
         caption += "Dots are members, the bar is the interval; one metric has one scale on all splits."
     return Table(columns=columns, rows=cells, caption=caption.strip())
 
 
-def _metric_row(row: Metric, rows: Sequence[Metric], index: int, several: bool, methods: bool) -> list[Cell]:
+def _metric_row(row: Metric, rows: Sequence[Metric], index: int, shown: Mapping[str, bool]) -> list[Cell]:
     arrow = {"higher": " ↑", "lower": " ↓"}.get(better(row.name), "")
     name = Markup('{}<span class="way" title="{}">{}</span> <code>{}</code>').format(
         capital(label(row.name)), f"{better(row.name)} is better" if arrow else "", arrow, row.name
     )
     cells: list[Cell] = [name, show(row.mean, row.places), row.range_text, row.std_text, str(row.n)]
-    if several:
+    if shown["samples"]:
+        cells.append(row.samples_text)
+    if shown["members"]:
         cells.append(metric_strip(row, f"strip-{index}", limits_for(row.name, rows)))
-    return [*cells, row.short_method] if methods else cells
+    return [*cells, row.short_method] if shown["method"] else cells
 
 
 def variant_table(summary: Json) -> Table | None:

@@ -71,7 +71,7 @@ def build(config: RunConfig, recipe: Recipe, *, config_dir: Path | None = None, 
     device = resolve_device(config.device)
     rehearse(jobs, device)
     if plan is None or members_of(plan) != {job.member.id for job in jobs}:
-        plan = make_plan([(job.member, job.config) for job in jobs], device)
+        plan = make_plan(jobs, device)
     return Prepared(config=config, plan=plan, jobs=jobs, dataset=dataset, splits=splits, checks=checks)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -13,32 +14,32 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paceline.checkpoint.store import Store
 from paceline.data.fingerprint import part_fingerprint
 from paceline.errors import InterruptedRunError
+from paceline.launch.workers import Event, Worker, explain, run_workers
+from paceline.run.assemble import assemble
 from paceline.run.folder import Run, write_json
 from paceline.run.inputs import InMemory
-from paceline.run.openings import RecordedPass, record_opening
+from paceline.run.openings import record_opening
 from paceline.run.publish import publish_member
 from paceline.run.summary import finish
-from paceline.track.journal import Journal, read_journal
+from paceline.track.journal import Journal, from_row, read_journal
 from paceline.track.queue import TrackerQueue
 from paceline.train.cohort import CohortTraining, Trainee
 from paceline.train.control import LoopControl
 from paceline.train.learner import GradientLearner
 from paceline.train.runtime import resolve_device, session
 from paceline.train.saving import Saver
-from paceline.types import Cohort, Consumer, Record, Stateful
+from paceline.types import Cohort, Consumer, Plan, Record, Stateful
 
 if TYPE_CHECKING:
-    import torch
-
     from paceline.run.build import Job, Prepared
 
 
 class Observer(Protocol):
-    """Whoever shows progress."""
+    """Whoever shows progress. Cohorts may train side by side."""
 
-    def start(self, cohort: str, number: int, of: int, num_epochs: int, resumed_at: int) -> None: ...
+    def start(self, cohort: Cohort, number: int, of: int, num_epochs: int, resumed_at: int) -> None: ...
 
-    def record(self, record: Record) -> None: ...
+    def record(self, cohort: str, record: Record) -> None: ...
 
     def end(self, cohort: str, skipped: bool) -> None: ...
 
@@ -46,9 +47,9 @@ class Observer(Protocol):
 class Silent:
     """The observer that shows nothing."""
 
-    def start(self, cohort: str, number: int, of: int, num_epochs: int, resumed_at: int) -> None: ...
+    def start(self, cohort: Cohort, number: int, of: int, num_epochs: int, resumed_at: int) -> None: ...
 
-    def record(self, record: Record) -> None: ...
+    def record(self, cohort: str, record: Record) -> None: ...
 
     def end(self, cohort: str, skipped: bool) -> None: ...
 
@@ -57,25 +58,31 @@ def execute(
     run: Run,
     prepared: Prepared,
     *,
+    use: Sequence[Path] = (),
     callbacks: Sequence[Consumer] = (),
     trackers: TrackerQueue | None = None,
     control: LoopControl | None = None,
     observer: Observer | None = None,
 ) -> None:
-    """Train what is not trained yet and derive the run's files. Raises InterruptedRunError after a save."""
+    """Train what is not trained yet and derive the run's files. Raises InterruptedRunError after a save.
+
+    Cohorts train in worker processes where the plan has several, and in this one where callbacks have to see every
+    record before training goes on.
+    """
     control, observer, trackers = control or LoopControl(), observer or Silent(), trackers or TrackerQueue({})
-    jobs = {job.member.id: job for job in prepared.jobs}
     status = "failed"
     try:
-        device = resolve_device(prepared.plan.device)
-        with session(prepared.config.numerics, prepared.plan.threads):
-            for number, cohort in enumerate(prepared.plan.cohorts, start=1):
-                (job,) = [jobs[member] for member in cohort.members]
-                if _is_done(run, cohort):
-                    observer.end(cohort.id, skipped=True)
-                    continue
-                worker = _Worker(run, cohort, job, callbacks, trackers, control, observer)
-                worker.train(number, len(prepared.plan.cohorts), device)
+        plan = prepared.plan
+        left = [cohort for cohort in plan.cohorts if not _is_done(run, cohort)]
+        for cohort in plan.cohorts:
+            if cohort not in left:
+                observer.end(cohort.id, skipped=True)
+        if plan.processes > 1 and len(left) > 1 and not callbacks:
+            _in_workers(run, plan, left, use, trackers, control, observer)
+        else:
+            with session(prepared.config.numerics, plan.threads):
+                for cohort in left:
+                    _Worker(run, prepared, cohort, callbacks, trackers, control, observer).train()
         finish(run, prepared)
         trackers.artefact("summary.json", run.path / "summary.json")
         status = "finished"
@@ -86,47 +93,88 @@ def execute(
         trackers.close(status)
 
 
+def train_cohort(run: Run, prepared: Prepared, cohort_id: str, *, control: LoopControl, observer: Observer) -> None:
+    """Train one cohort of a run in this process: what a worker does."""
+    (cohort,) = [cohort for cohort in prepared.plan.cohorts if cohort.id == cohort_id]
+    if _is_done(run, cohort):
+        observer.end(cohort.id, skipped=True)
+        return
+    with session(prepared.config.numerics, prepared.plan.threads):
+        _Worker(run, prepared, cohort, (), TrackerQueue({}), control, observer).train()
+
+
+def _in_workers(
+    run: Run,
+    plan: Plan,
+    left: Sequence[Cohort],
+    use: Sequence[Path],
+    trackers: TrackerQueue,
+    control: LoopControl,
+    observer: Observer,
+) -> None:
+    """Train cohorts in worker processes and pass on what they report."""
+    cohorts = {cohort.id: (number, cohort) for number, cohort in enumerate(plan.cohorts, start=1)}
+    options = [text for path in use for text in ("--use", str(path))]
+    command = [sys.executable, "-m", "paceline.worker", str(run.path)]
+    workers = [Worker(cohort.id, [*command, cohort.id, *options]) for cohort in left]
+
+    def handle(name: str, event: Event) -> None:
+        number, cohort = cohorts[name]
+        if event["event"] == "start":
+            observer.start(cohort, number, len(plan.cohorts), event["num_epochs"], event["resumed_at"])
+        elif event["event"] == "record":
+            record = from_row(event["record"])
+            trackers.put(record)
+            observer.record(name, record)
+        else:
+            observer.end(name, event["skipped"])
+
+    failed = run_workers(workers, plan.processes, handle, lambda: bool(control.interrupted))
+    if control.interrupted:
+        raise _interrupted(run, control)
+    if failed:
+        raise explain(failed[0])
+
+
 class _Worker:
     """Trains one cohort in this process."""
 
     def __init__(
         self,
         run: Run,
+        prepared: Prepared,
         cohort: Cohort,
-        job: Job,
         callbacks: Sequence[Consumer],
         trackers: TrackerQueue,
         control: LoopControl,
         observer: Observer,
     ) -> None:
-        self._run, self._cohort, self._job = run, cohort, job
+        jobs = {job.member.id: job for job in prepared.jobs}
+        self._run, self._plan, self._cohort = run, prepared.plan, cohort
+        self._jobs = tuple(jobs[member] for member in cohort.members)
         self._callbacks, self._trackers, self._control, self._observer = callbacks, trackers, control, observer
 
-    def train(self, number: int, of: int, device: torch.device) -> None:
+    def train(self) -> None:
         """Restore, train, publish, mark as done. Raises InterruptedRunError when told to stop."""
-        job, training = self._job, self._job.config.training
+        training, device = self._jobs[0].config.training, resolve_device(self._plan.device)
         with closing(Journal(self._run.path / "logs", self._cohort.id)) as journal:
-            saver = Saver(self._store(), training.save, self._beside(journal), identity(job))
-            learner = GradientLearner(
-                task=job.task, build_model=job.build_model, device=device, saver=saver, control=self._control
-            )
-            feed = job.inputs.feed(job.member, training, device)
-            passes = job.inputs.passes(training, device)
-            if "test" in passes:
-                passes["test"] = RecordedPass(passes["test"], partial(_record_test, self._run, job))
-            trainees = [Trainee(member=job.member, training=training, passes=passes)]
-            if not learner.prepare(feed, trainees):
+            saver = Saver(self._store(), training.save, self._beside(journal), identity(self._jobs))
+            learner = GradientLearner(saver=saver, control=self._control)
+            opened = partial(_record_test, self._run, self._jobs[0])
+            data = assemble(self._cohort, self._jobs, device, opened)
+            trainees = [Trainee(member=job.member, training=job.config.training) for job in self._jobs]
+            if not learner.prepare(data, trainees):
                 journal.restart()
             trained = learner.cohort
             assert trained is not None
-            self._observer.start(self._cohort.id, number, of, training.num_epochs, trained.epoch(0))
-            for record in learner.fit(feed, trainees):
+            number, of = self._plan.cohorts.index(self._cohort) + 1, len(self._plan.cohorts)
+            self._observer.start(self._cohort, number, of, training.num_epochs, trained.epoch(0))
+            for record in learner.fit(data, trainees):
                 self._consume(record, journal)
             journal.state_dict()  # durable before the cohort counts as done
         self._publish(trained)
         if self._control.interrupted:
-            raise InterruptedRunError("interrupted: the state is saved", hint=f"paceline resume {self._run.path}",
-                              exit_code=self._control.interrupted)  # fmt: skip
+            raise _interrupted(self._run, self._control)
         write_json(_done(self._run, self._cohort), _outcome(trained))
         self._observer.end(self._cohort.id, skipped=False)
 
@@ -140,23 +188,29 @@ class _Worker:
     def _consume(self, record: Record, journal: Journal) -> None:
         journal.write(record)
         self._trackers.put(record)
-        self._observer.record(record)
+        self._observer.record(self._cohort.id, record)
         for callback in self._callbacks:
             callback(record, self._control)
 
     def _publish(self, trained: CohortTraining) -> None:
         rows = list(read_journal(self._run.path / "logs" / f"{self._cohort.id}.jsonl"))
-        for k, member in enumerate(trained.members):
-            publish_member(self._run.member_folder(member), self._job, trained, k, rows)
+        for k, job in enumerate(self._jobs):
+            publish_member(self._run.member_folder(job.member.id), job, trained, k, rows)
 
 
-def identity(job: Job) -> dict[str, str]:
-    """Return what a checkpoint belongs to: config, data and split. A state of another is refused."""
-    found = {"config": _digest({name: value for name, value in job.config.tree().items() if name != "members"})}
-    if isinstance(job.inputs, InMemory):
-        split = job.inputs.split
-        found["data"] = split.fingerprint
-        found["split"] = _digest([split.train.tolist(), split.val.tolist(), split.test.tolist()])
+def _interrupted(run: Run, control: LoopControl) -> InterruptedRunError:
+    return InterruptedRunError("interrupted: the state is saved", hint=f"paceline resume {run.path}",
+                               exit_code=control.interrupted)  # fmt: skip
+
+
+def identity(jobs: Sequence[Job]) -> dict[str, str]:
+    """Return what a checkpoint belongs to: config, data and split of its members. A state of another is refused."""
+    trees = [{name: value for name, value in job.config.tree().items() if name != "members"} for job in jobs]
+    splits = [job.inputs.split for job in jobs if isinstance(job.inputs, InMemory)]
+    found = {"config": _digest(trees)}
+    if splits:
+        found["data"] = splits[0].fingerprint
+        found["split"] = _digest([[s.train.tolist(), s.val.tolist(), s.test.tolist()] for s in splits])
     return found
 
 

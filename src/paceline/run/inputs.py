@@ -53,19 +53,24 @@ class InMemory:
         return self.dataset.spec(self.split.train)
 
     def feed(self, member: Member, training: TrainingConfig, device: torch.device) -> ArrayFeed:
-        columns = take(self._columns(), self.split.train, device)
+        columns = take(self.columns(), self.split.train, device)
         return ArrayFeed(columns, member, training.batch_size, training.gradient_accumulation_steps)
 
     def passes(self, training: TrainingConfig, device: torch.device) -> Passes:
-        names = ["val", "test"] if self.open_test and len(self.split.test) else ["val"]
-        return {name: self.part(name, training, device) for name in names}
+        return {name: self.part(name, training, device) for name in self.parts}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that are evaluated."""
+        return ("val", "test") if self.open_test and len(self.split.test) else ("val",)
 
     def part(self, name: str, training: TrainingConfig, device: torch.device) -> ArrayPass:
         """One pass over `train`, `val` or `test`, opened or not."""
         rows = getattr(self.split, name)
-        return ArrayPass(take(self._columns(), rows, device), training.evaluate.batch_size)
+        return ArrayPass(take(self.columns(), rows, device), training.evaluate.batch_size)
 
-    def _columns(self) -> dict[str, np.ndarray[Any, Any]]:
+    def columns(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All samples, scaled."""
         columns = dict(self.dataset.columns)
         if self.scaler is not None:
             columns["x"] = self.scaler.apply(columns["x"], columns.get("mask"))

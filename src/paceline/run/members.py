@@ -90,6 +90,6 @@ def _chosen(tree: Tree, group: str, name: str, recipe: Recipe, config_dir: Path 
 
 
 def _label(point: Mapping[str, Any]) -> str:
-    """Name a variant by its values: `lstm`, `learning_rate0.001`."""
+    """Name a variant by its values: `lstm`, `learning_rate0.001`, `lstm-batch_size64`."""
     parts = [str(v) if k in GROUPS else f"{k.rpartition('.')[2]}{v}" for k, v in point.items()]
-    return re.sub(r"[^A-Za-z0-9._]+", "_", "-".join(parts)).strip("_.")
+    return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part).strip("_.-") for part in parts)

@@ -46,14 +46,15 @@ def add_sample_intervals(metrics: Mapping[str, dict[str, Any]], members: Sequenc
             row = metrics.get(f"{part}_{name}")
             if row is None or not all(_agree(member, part, name, each) for member, each in own):
                 continue
-            row |= interval_values(found, together)
-            if len(together) < len(own):
+            folds_joined = len(together) < len(own)
+            row |= interval_values(found, len(together), "seeds, their folds pooled" if folds_joined else "members")
+            if folds_joined:
                 row["pooled"] = found.value
 
 
-def interval_values(found: SampleInterval, members: Sequence[Predictions]) -> dict[str, Any]:
-    """Return the two entries of the summary. Without spread there is no interval, and the method says so."""
-    several = f", mean over {len(members)} members" if len(members) > 1 else ""
+def interval_values(found: SampleInterval, n: int = 1, of: str = "members") -> dict[str, Any]:
+    """Return two entries of the summary, for a mean over `n`. Where there is no interval, the method says why."""
+    several = f", mean over {n} {of}" if n > 1 else ""
     method = found.method.replace(":", f"{several}:", 1)
     return {"ci95_samples": None if found.low is None else [found.low, found.high], "method_samples": method}
 
@@ -122,7 +123,7 @@ def _metrics(part: str, combined: Predictions, members: Sequence[Predictions]) -
     return {
         f"{part}_{name}": {
             "value": found.value,
-            **interval_values(found, [combined]),
+            **interval_values(found),
             "members_mean": sum(values[name] for values in alone) / len(alone),
         }
         for name, found in sample_intervals([combined]).items()

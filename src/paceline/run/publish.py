@@ -99,8 +99,8 @@ def _data_part(job: Job) -> dict[str, Any]:
 def _predictions(job: Job, cohort: CohortTraining, k: int) -> bytes:
     """Return an .npz of the selected state's predictions: `val_index`, `val_y`, `val_prediction`, ..., `test_...`."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for part, batches in cohort.trainees[k].passes.items():
-        found = cohort.engine.predict(k, batches)
+    for part in cohort.engine.parts:
+        found = cohort.engine.predict(part, k)
         arrays |= {f"{part}_{name}": value for name, value in found.items()}
         if isinstance(job.inputs, InMemory):
             rows = getattr(job.inputs.split, part)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from paceline.config import Section
 from paceline.config.compose import Options
 from paceline.config.tree import undot
 from paceline.data.config import DataConfig
@@ -16,6 +17,8 @@ from paceline.losses import LOSSES, LossConfig
 from paceline.models.config import ModelConfig
 from paceline.tasks.config import ClassificationConfig, TaskConfig
 from paceline.track.config import TRACKERS, TrackerConfig
+
+BASES: dict[str, type[Section]] = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +43,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for names in ([self.name], self.data, self.models, self.losses, self.trackers):
             for name in names:
-                if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-                    raise ConfigError("a registered name must be letters, digits and underscores", got=name)
+                check_registered(name, where=self.name)
         if not self.data or not self.models:
             raise ConfigError("a recipe needs at least one data source and one model", where=self.name)
 
@@ -70,6 +72,12 @@ class Recipe:
         )
 
 
+def check_registered(name: str, where: str) -> None:
+    """Raise ConfigError for a name that a config cannot choose by."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ConfigError("a registered name must be letters, digits and underscores", where=where, got=name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Extension:
     """What a `--use FILE.py` brings: a recipe, or losses, models and trackers for an existing one."""
@@ -82,13 +90,18 @@ class Extension:
 
 def options(recipe: Recipe, tasks: Iterable[str]) -> Options:
     """Return every group's options for composition; `tasks` are all the tasks that could have been chosen."""
-    chosen = [
-        {"override /data": next(iter(recipe.data))},
-        {"override /model": next(iter(recipe.models))},
-        {"override /loss": recipe.loss},
-    ]
-    task = {"defaults": chosen, **undot({"task.name": recipe.name, **recipe.defaults})}
-    groups = {group: {name: {"name": name} for name in recipe.sections(group)} for group in ("model", "data", "loss")}
+    defaults = undot({"task.name": recipe.name, **recipe.defaults})
+    default_choice = {"data": next(iter(recipe.data)), "model": next(iter(recipe.models)), "loss": recipe.loss}
+    groups: dict[str, dict[str, Any]] = {}
+    for group, default in default_choice.items():
+        values = defaults.pop(group, {})
+        common = {key: values.pop(key) for key in BASES[group].model_fields if key in values}
+        if common:
+            defaults[group] = common
+        # What only some options have as a key is a value of the default option.
+        groups[group] = {name: {"name": name} for name in recipe.sections(group)}
+        groups[group][default] |= values
+    task = {"defaults": [{f"override /{group}": name} for group, name in default_choice.items()], **defaults}
     return {"task": {**{name: {} for name in tasks}, recipe.name: task}, **groups}
 
 

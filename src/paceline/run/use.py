@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from paceline.errors import ConfigError
 from paceline.losses import LossConfig
 from paceline.models.config import ModelConfig
-from paceline.run.recipe import Extension, Recipe
+from paceline.run.recipe import Extension, Recipe, check_registered
 from paceline.track.config import TrackerConfig
 
 KINDS: dict[str, type] = {"losses": LossConfig, "models": ModelConfig, "trackers": TrackerConfig}
@@ -61,9 +62,13 @@ def _entries(entries: object, kind: str, section: type, path: Path) -> Mapping[s
     if not isinstance(entries, Mapping):
         raise ConfigError(f"`{kind}` must be a dict of name -> section", where=str(path), got=type(entries).__name__)
     for name, entry in entries.items():
+        check_registered(str(name), where=f"{path}: {name}")
         if not (isinstance(entry, type) and issubclass(entry, section)):
             raise ConfigError(f"`{kind}` holds something other than a {section.__name__}", where=f"{path}: {name}",
                               got=entry)  # fmt: skip
+        if inspect.isabstract(entry):
+            raise ConfigError(f"`{kind}` holds a section without `build`", where=f"{path}: {name}",
+                              got=entry.__name__)  # fmt: skip
     return entries
 
 

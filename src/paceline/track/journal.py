@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,6 +65,12 @@ def to_line(record: Record) -> str:
         "values": {name: _plain(value) for name, value in record.values.items()},
     }
     return json.dumps(body, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def from_row(row: Mapping[str, Any]) -> Record:
+    """Return the record of a line; null becomes NaN."""
+    values = {name: math.nan if value is None else value for name, value in row["values"].items()}
+    return Record(member=row["member"], step=row["step"], epoch=row["epoch"], split=row["split"], values=values)
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:

@@ -6,8 +6,8 @@ K members. Their position is one step count: member k is in epoch step // steps_
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paceline.optim.schedule import Horizon, Schedule
@@ -17,28 +17,47 @@ from paceline.types import Member, Record
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from paceline.data.loader import Feed
     from paceline.train.control import LoopControl
-    from paceline.train.meter import Meter
     from paceline.types import Batch, Value
 
 
 class Engine(Protocol):
     """Makes optimisation steps for K members and evaluates them; see `engine_eager` for the case K = 1."""
 
-    def step(
-        self, group: Sequence[Batch], rates: Sequence[float], step: int
-    ) -> list[tuple[dict[str, Tensor], dict[str, float | Tensor]]]: ...
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that can be evaluated: `val`, and `test` where it may be opened."""
+        ...
 
-    def evaluate(self, member: int, batches: Iterable[Batch]) -> Mapping[str, Value]: ...
+    def step(self, group: Sequence[Batch], rates: Sequence[float], step: int) -> None:
+        """Make one optimizer step of every member that is not retired; gather its loss sums."""
+        ...
 
-    def predict(self, member: int, batches: Iterable[Batch]) -> dict[str, np.ndarray]: ...
+    def flush(self, members: Sequence[int]) -> list[dict[str, float]]:
+        """Return mean training losses since the last flush, and begin the next interval."""
+        ...
 
-    def keep(self, member: int) -> None: ...
+    def evaluate(self, part: str, members: Sequence[int]) -> list[dict[str, Value]]:
+        """Return loss and metrics over a part."""
+        ...
 
-    def use_best(self, member: int) -> None: ...
+    def predict(self, part: str, member: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return predictions over a part, in its order."""
+        ...
+
+    def keep(self, member: int) -> None:
+        """Take the member's current weights as its best."""
+        ...
+
+    def retire(self, member: int) -> None:
+        """End the member's training: it keeps every bit."""
+        ...
+
+    def use_best(self) -> None:
+        """Evaluate and predict with the best weights from here on."""
+        ...
 
     def weights(self, member: int, which: str) -> dict[str, Any]: ...
 
@@ -69,18 +88,17 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainee:
-    """One member and what it needs for training. `passes` holds `val`, and `test` where it may be opened."""
+    """One member and how it trains."""
 
     member: Member
     training: TrainingConfig
-    passes: Mapping[str, Iterable[Batch]] = field(repr=False)
 
 
 class CohortTraining:
     """An engine, its members, and every piece of state between two steps."""
 
-    def __init__(self, engine: Engine, feed: Feed, meter: Meter, trainees: Sequence[Trainee]) -> None:
-        self.engine, self.feed, self.meter, self.trainees = engine, feed, meter, tuple(trainees)
+    def __init__(self, engine: Engine, feed: Feed, trainees: Sequence[Trainee]) -> None:
+        self.engine, self.feed, self.trainees = engine, feed, tuple(trainees)
         self.members = tuple(trainee.member.id for trainee in trainees)
         self.at = 0  # optimizer steps made
         self.progress = [Progress() for _ in trainees]
@@ -92,7 +110,8 @@ class CohortTraining:
             for t, steps in zip(trainees, feed.steps_per_epoch, strict=True)
         ]  # fmt: skip
         self._evaluated_at = 0  # never at step 0
-        self._rates: list[tuple[int, list[float]]] = [(-1, []) for _ in trainees]
+        self._epochs: tuple[int, ...] = ()  # the epochs of all members that `_rates` holds
+        self._rates: list[list[float]] = []  # per member, the learning rate of each step of its epoch
 
     def epoch(self, k: int) -> int:
         """Finished epochs of member k."""
@@ -111,22 +130,23 @@ class CohortTraining:
         """After the consumer has seen the records: remember that they are done, and apply its stops."""
         if due:
             self._evaluated_at = self.at
-        for member, progress in zip(self.members, self.progress, strict=True):
+        for k, (member, progress) in enumerate(zip(self.members, self.progress, strict=True)):
             if progress.status is Status.TRAINING and self._evaluated_at == self.at > 0 and control.stops(member):
-                progress.end(Status.STOPPED, "stopped by a callback")
+                self.end(k, Status.STOPPED, "stopped by a callback")
 
     def step(self) -> None:
         """Fetch an accumulation group and make one optimizer step, at the rates that are for it."""
-        group = self.feed.group(self.at)
-        for sums, weights in self.engine.step(
-            group, [self._rate(k, self.at) for k in range(len(self.members))], self.at
-        ):
-            self.meter.add(sums, weights)
+        self.engine.step(self.feed.group(self.at), self._rates_at(self.at), self.at)
         self.at += 1
 
     def rate(self, k: int) -> float:
         """The learning rate of the last step made."""
-        return self._rate(k, self.at - 1)
+        return self._rates_at(self.at - 1)[k]
+
+    def end(self, k: int, status: Status, reason: str) -> None:
+        """End a member's training."""
+        self.progress[k].end(status, reason)
+        self.engine.retire(k)
 
     def record(self, k: int, split: str, values: Mapping[str, Value]) -> Record:
         return Record(member=self.members[k], step=self.at, epoch=self.epoch(k), split=split, values=values)
@@ -138,7 +158,6 @@ class CohortTraining:
             "progress": [{"status": str(p.status), "reason": p.reason} for p in self.progress],
             "selectors": [selector.state_dict() for selector in self.selectors],
             "schedules": [schedule.state_dict() for schedule in self.schedules],
-            "meter": self.meter.state_dict(),
             "engine": self.engine.state_dict(),
             "members": list(self.members),
         }
@@ -151,7 +170,6 @@ class CohortTraining:
             selector.load_state_dict(saved)
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
-        self.meter.load_state_dict(state["meter"])
         self.engine.load_state_dict(state["engine"])
 
     def _due(self, k: int) -> bool:
@@ -159,8 +177,11 @@ class CohortTraining:
         config = self.trainees[k].training
         return within == 0 and (epoch % config.evaluate.every_epochs == 0 or epoch == config.num_epochs)
 
-    def _rate(self, k: int, step: int) -> float:
-        epoch, within = divmod(step, self.feed.steps_per_epoch[k])
-        if self._rates[k][0] != epoch:
-            self._rates[k] = (epoch, self.schedules[k].rates(epoch))
-        return self._rates[k][1][within]
+    def _rates_at(self, step: int) -> list[float]:
+        """The learning rate of every member at a step; asked for anew from the schedules when an epoch begins."""
+        steps = self.feed.steps_per_epoch
+        epochs = tuple(step // n for n in steps)
+        if epochs != self._epochs:
+            self._epochs = epochs
+            self._rates = [schedule.rates(epoch) for schedule, epoch in zip(self.schedules, epochs, strict=True)]
+        return [rates[step % n] for rates, n in zip(self._rates, steps, strict=True)]

@@ -100,9 +100,9 @@ class TrainingConfig(Section):
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)  # sgd, Nesterov
     betas: tuple[float, float] = (0.9, 0.999)  # adamw, adam
     gradient_accumulation_steps: PositiveInt = 1
-    engine: Literal["auto", "eager"] = "auto"
-    compile: Literal["auto", False] = "auto"
-    processes: Literal["auto", 1] = "auto"
+    engine: Literal["auto", "eager", "cohort"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
+    processes: PositiveInt | Literal["auto"] = "auto"
     gradient_clip: ClipConfig = ClipConfig()
     amp: AmpConfig = AmpConfig()
     schedule: ScheduleConfig = ScheduleConfig()

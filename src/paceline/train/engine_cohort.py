@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from paceline import noise
 from paceline.data.rows import RowPass
 from paceline.metrics.state import merge, on_host
 from paceline.metrics.state import values as divide
-from paceline.models.dropout import Dropout, noise_sites, signed32, site_stream
+from paceline.models.dropout import Dropout, noise_sites, site_stream
 from paceline.optim import stacked
 from paceline.optim.build import build_optimizer
 from paceline.optim.stacked import Stacked
@@ -44,7 +44,7 @@ class CohortEngine:
     def __init__(
         self,
         models: Sequence[nn.Module],
-        task: Task,
+        tasks: Sequence[Task],
         configs: Sequence[TrainingConfig],
         members: Sequence[Member],
         table: Mapping[str, Tensor],
@@ -54,7 +54,7 @@ class CohortEngine:
         compiled: bool,
     ) -> None:
         self.parts = tuple(passes)
-        self._task, self._device, self._members = task, device, tuple(members)
+        self._task, self._device, self._members = tasks[0], device, tuple(members)
         self._table, self._passes = dict(table), dict(passes)
         self._config = configs[0]
         self._autocast = autocast(self._config.amp, device)
@@ -67,6 +67,7 @@ class CohortEngine:
         self._active = torch.ones(count, dtype=torch.bool, device=device)
         self._sums = {term: torch.zeros(count, dtype=torch.float64, device=device) for term in self._terms()}
         self._weights = _clones(self._sums)
+        self._plain: dict[int, dict[str, float] | None] = {}  # weights that are plain numbers, by batch size
         self._best: tuple[Stacked, Stacked] | None = None
         self._chosen: tuple[Stacked, Stacked] | None = None  # what evaluation looks at, once the best is in use
         self._sites = [path for path, _ in noise_sites(self._module)]
@@ -79,13 +80,10 @@ class CohortEngine:
 
     def step(self, group: Sequence[Batch], rates: Sequence[float], step: int) -> None:
         """Make one optimizer step of every active member."""
+        rows = [batch["rows"] for batch in group]
+        masks = [batch["sample_mask"] for batch in group] if "sample_mask" in group[0] else None
         with self._autocast:
-            self._whole(
-                [batch["rows"] for batch in group],
-                [batch["sample_mask"] for batch in group] if "sample_mask" in group[0] else None,
-                self._step_keys(step, len(group)),
-                self._rates(rates),
-            )
+            self._whole(rows, masks, self._totals(rows, masks), self._step_keys(step, len(group)), self._rates(rates))
 
     def flush(self, members: Sequence[int]) -> list[dict[str, float]]:
         """Return the members' mean training losses since their last flush; one synchronisation for all."""
@@ -188,16 +186,33 @@ class CohortEngine:
     # -- the step, as one function of tensors ------------------------------------------------------------------------
 
     def _step(
-        self, groups: list[Tensor], masks: list[Tensor] | None, keys: Tensor, rate: Tensor
+        self,
+        groups: list[Tensor],
+        masks: list[Tensor] | None,
+        totals: Mapping[str, float] | None,
+        keys: Tensor,
+        rate: Tensor,
     ) -> None:
-        totals = self._totals(groups, masks)
+        """The whole step. `totals` are the terms' weights over the group where they are plain numbers, else None."""
+        weighed = None
+        if totals is None:
+            weighed = [self._weigh(rows, None if masks is None else masks[i]) for i, rows in enumerate(groups)]
         gradients: Stacked = {}
         buffers = _clones(self._buffers)
         for micro, rows in enumerate(groups):
             mask = None if masks is None else masks[micro]
-            found, sums, weights = self._gradients(buffers, rows, mask, keys[micro], totals)
+            over: Mapping[str, Any] = totals or {t: sum(w[t] for w in weighed or ()) for t in self._sums}
+            found, sums = self._gradients(buffers, rows, mask, keys[micro], over)
             gradients = found if not gradients else {path: gradients[path] + g for path, g in found.items()}
-            self._add(sums, weights)
+            for term, value in sums.items():
+                self._sums[term].add_(torch.where(self._active, value, 0))
+        for term, total in self._weights.items():
+            over_term = totals[term] if totals is not None else sum(w[term] for w in weighed or ())
+            total.add_(self._active * over_term)
+        self._apply(gradients, buffers, rate)
+
+    def _apply(self, gradients: Stacked, buffers: Stacked, rate: Tensor) -> None:
+        """Clip, update, and take over the buffers of active members."""
         if self._clip is not None:
             gradients = stacked.clip(gradients, self._clip, self._config.gradient_clip.mode)
         self._updates.add_(self._active)
@@ -209,48 +224,50 @@ class CohortEngine:
             on = self._active.view(-1, *[1] * (value.ndim - 1))
             value.copy_(torch.where(on, buffers[path], value))
 
-    def _totals(self, groups: list[Tensor], masks: list[Tensor] | None) -> dict[str, Tensor | float]:
-        """The weight of each loss term over the whole group, per member or one number for all."""
-        total: dict[str, Any] = {}
-        for micro, rows in enumerate(groups):
-            mask = None if masks is None else masks[micro]
-            for term, weight in self._batch_weights(rows, mask).items():
-                total[term] = total.get(term, 0.0) + weight
+    def _gradients(
+        self, buffers: Stacked, rows: Tensor, mask: Tensor | None, keys: Tensor, totals: Mapping[str, Any]
+    ) -> tuple[Stacked, dict[str, Tensor]]:
+        """Return the gradients of one micro-batch of every member, and its loss sums (K,) per term."""
+        plain = {t: total for t, total in totals.items() if not isinstance(total, Tensor)}
+
+        def loss(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Any, keys: Tensor, own: Any) -> Any:
+            own_keys = {f"{path}.key": keys[i] for i, path in enumerate(self._sites)}
+            batch = self._batch(rows, mask)
+            sums = dict(self._task.loss_sums(self._call(parameters, buffers | own_keys, batch), batch))
+            return sum(value * _inverse(plain.get(t, own.get(t)), value) for t, value in sums.items()), sums
+
+        tensors = {t: total for t, total in totals.items() if t not in plain}
+        dims = (0, 0, 0, None if mask is None else 0, 1, 0)
+        mapped = vmap(grad_and_value(loss, has_aux=True), in_dims=dims)
+        gradients, (_, sums) = mapped(self._parameters, buffers, rows, mask, keys, tensors)
+        return gradients, sums
+
+    def _totals(self, groups: list[Tensor], masks: list[Tensor] | None) -> dict[str, float] | None:
+        """Return the weight of each term over the group where it is the same plain number for all members."""
+        if masks is not None:
+            return None
+        total: dict[str, float] = {}
+        for rows in groups:
+            size = rows.shape[1]
+            if size not in self._plain:
+                found = self._task.weights(self._batch(rows[0], None))
+                numbers = {t: float(w) for t, w in found.items() if not isinstance(w, Tensor)}
+                self._plain[size] = numbers if len(numbers) == len(found) else None
+            weights = self._plain[size]
+            if weights is None:
+                return None
+            total = {t: total.get(t, 0.0) + w for t, w in weights.items()}
         return total
 
-    def _batch_weights(self, rows: Tensor, mask: Tensor | None) -> dict[str, Any]:
+    def _weigh(self, rows: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+        """Return the weight of each term (K,) in one micro-batch, from the data alone."""
+
         def weigh(rows: Tensor, mask: Tensor | None) -> Any:
-            return {
-                term: torch.as_tensor(weight, dtype=torch.float64)
-                for term, weight in self._task.weights(self._batch(rows, mask)).items()
-            }
+            weights = self._task.weights(self._batch(rows, mask))
+            return {term: torch.as_tensor(weight, dtype=torch.float64) for term, weight in weights.items()}
 
         found: dict[str, Tensor] = vmap(weigh, in_dims=(0, None if mask is None else 0))(rows, mask)
         return found
-
-    def _gradients(
-        self, buffers: Stacked, rows: Tensor, mask: Tensor | None, keys: Tensor, totals: Mapping[str, Any]
-    ) -> tuple[Stacked, Any, Any]:
-        def loss(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None, keys: Tensor, totals: Any) -> Any:
-            own_keys = {f"{path}.key": keys[i] for i, path in enumerate(self._sites)}
-            batch = self._batch(rows, mask)
-            outputs = self._call(parameters, buffers | own_keys, batch)
-            sums = dict(self._task.loss_sums(outputs, batch))
-            weights = {t: torch.as_tensor(w, dtype=totals[t].dtype) for t, w in self._task.weights(batch).items()}
-            mean = sum(
-                value * torch.where(totals[t] > 0, 1 / totals[t], 0.0).to(value.dtype) for t, value in sums.items()
-            )
-            return mean, (sums, weights)
-
-        dims = (0, 0, 0, None if mask is None else 0, 0, 0)
-        mapped = vmap(grad_and_value(loss, has_aux=True), in_dims=dims)
-        gradients, (_, (sums, weights)) = mapped(self._parameters, buffers, rows, mask, keys.movedim(-1, 0), totals)
-        return gradients, sums, weights
-
-    def _add(self, sums: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-        for term, value in sums.items():
-            self._sums[term].add_(torch.where(self._active, value, 0))
-            self._weights[term].add_(torch.where(self._active, weights[term], 0))
 
     def _batch(self, rows: Tensor, mask: Tensor | None) -> Batch:
         batch = {name: column[rows] for name, column in self._table.items()}
@@ -261,11 +278,12 @@ class CohortEngine:
         return batch | {"sample_mask": mask}
 
     def _call(self, parameters: Stacked, buffers: Stacked, batch: Batch) -> Any:
-        return self._task.forward(_Bound(self._module, parameters | buffers), batch)
+        bound = cast(nn.Module, _Bound(self._module, parameters | buffers))
+        return self._task.forward(bound, batch)
 
     def _terms(self) -> list[str]:
         """The names of the loss terms, from the data alone."""
-        return list(self._batch_weights(torch.zeros(len(self._members), 1, dtype=torch.int64, device=self._device), None))
+        return list(self._task.weights(self._batch(torch.zeros(1, dtype=torch.int64, device=self._device), None)))
 
     def _optimizer_state(self, member: int) -> dict[str, Any]:
         config = self._config
@@ -285,6 +303,7 @@ class CohortEngine:
 
     def _look(self, batch: Batch) -> tuple[Any, Any, Any]:
         """Loss sums, weights and metric states of one batch, each with a leading member axis."""
+
         def look(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None) -> Any:
             inputs = self._batch(rows, mask)
             outputs = self._call(parameters, buffers, inputs)
@@ -382,6 +401,13 @@ def _hyper(configs: Sequence[TrainingConfig], device: torch.device) -> tuple[Ten
     if all(math.isinf(bound) for bound in bounds):
         return decay, None
     return decay, torch.tensor(bounds, dtype=torch.float64, device=device)
+
+
+def _inverse(total: Any, like: Tensor) -> Any:
+    """Return 1 / W, 0 for an empty batch."""
+    if isinstance(total, Tensor):
+        return torch.where(total > 0, 1 / total, 0.0).to(like.dtype)
+    return 1 / total if total else 0.0
 
 
 def _clones(tensors: Mapping[str, Tensor]) -> Stacked:

@@ -17,21 +17,27 @@ from paceline.evaluate import passes
 from paceline.optim.build import build_optimizer, clip_gradients
 from paceline.optim.fused import FusedStep
 from paceline.train.config import TrainingConfig
+from paceline.train.meter import Meter
 from paceline.train.runtime import Noise, amp_enabled, autocast
 
 if TYPE_CHECKING:
     from paceline.types import Batch, Member, Task, Value
-
-Sums = dict[str, Tensor]
-Weights = dict[str, float | Tensor]
 
 
 class EagerEngine:
     """Optimisation steps, evaluation and state of one member."""
 
     def __init__(
-        self, model: nn.Module, task: Task, config: TrainingConfig, member: Member, device: torch.device
+        self,
+        model: nn.Module,
+        task: Task,
+        config: TrainingConfig,
+        member: Member,
+        passes: Mapping[str, Iterable[Batch]],
+        device: torch.device,
     ) -> None:
+        self.parts, self._passes = tuple(passes), dict(passes)
+        self._meter = Meter(1, device)
         self._model = model.to(device).train()
         self._task, self._config, self._device = task, config, device
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -49,33 +55,35 @@ class EagerEngine:
         self._best: dict[str, Any] | None = None
         self._current: dict[str, Tensor] | None = None  # set once the best state has been loaded over it
 
-    def step(self, group: Sequence[Batch], rates: Sequence[float], step: int) -> list[tuple[Sums, Weights]]:
-        """Make one optimizer step over an accumulation group; return each micro-batch's detached sums and weights.
+    def step(self, group: Sequence[Batch], rates: Sequence[float], step: int) -> None:
+        """Make one optimizer step over an accumulation group.
 
         The gradient is that of sum over terms of sum / W, with W the term's weight over the whole group.
         """
         batches = [{name: column[0] for name, column in batch.items()} for batch in group]
         weights = [dict(self._task.weights(batch)) for batch in batches]
         totals = weights[0] if len(weights) == 1 else {t: sum(w[t] for w in weights) for t in weights[0]}
-        done = []
         for micro, batch in enumerate(batches):
             self._noise.set(step, micro)
             with self._autocast:
                 sums = self._task.loss_sums(self._task.forward(self._model, batch), batch)
             self._backward(sums, totals)
-            done.append(({term: value.detach() for term, value in sums.items()}, weights[micro]))
+            self._meter.add({term: value.detach() for term, value in sums.items()}, weights[micro])
         self._update(rates[0])
-        return done
 
-    def evaluate(self, member: int, batches: Iterable[Batch]) -> dict[str, Value]:
-        """Return loss and metrics of the current weights over a part."""
-        assert member == 0
-        return passes.evaluate(self._model, self._task, batches, self._autocast)
+    def flush(self, members: Sequence[int]) -> list[dict[str, float]]:
+        """Return the mean training loss since the last flush."""
+        return [self._meter.flush(member) for member in members]
 
-    def predict(self, member: int, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
-        """Return the predictions of the current weights over a part."""
+    def evaluate(self, part: str, members: Sequence[int]) -> list[dict[str, Value]]:
+        """Return loss and metrics of the weights in use over a part."""
+        assert list(members) == [0]
+        return [passes.evaluate(self._model, self._task, self._passes[part], self._autocast)]
+
+    def predict(self, part: str, member: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the predictions of the weights in use over a part."""
         assert member == 0
-        return passes.predict(self._model, self._task, batches, self._autocast)
+        return passes.predict(self._model, self._task, self._passes[part], self._autocast)
 
     def keep(self, member: int) -> None:
         """Take the current state as the member's best: real copies, which later steps cannot touch."""
@@ -90,9 +98,12 @@ class EagerEngine:
         if self._config.selection.keep_optimizer:
             self._best["optimizer"] = copy.deepcopy(self._optimizer.state_dict())
 
-    def use_best(self, member: int) -> None:
-        """Load the member's best state; training does not go on from here. `weights` still knows the current one."""
+    def retire(self, member: int) -> None:
+        """Nothing to do: with its only member the cohort ends."""
         assert member == 0
+
+    def use_best(self) -> None:
+        """Load the best state; training does not go on from here. `weights` still knows the current one."""
         assert self._best is not None
         self._current = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
         self._model.load_state_dict(self._best["model"])
@@ -112,6 +123,7 @@ class EagerEngine:
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "best": self._best,
+            "meter": self._meter.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -121,6 +133,7 @@ class EagerEngine:
             self._scaler.load_state_dict(state["scaler"])
         self._stepper.forget()
         self._rate = self._optimizer.param_groups[0]["lr"]
+        self._meter.load_state_dict(state["meter"])
         best = state["best"]
         self._best = None if best is None else to_device(best, self._device)
 

@@ -9,7 +9,7 @@ moves on, so a saved log offset includes it and a stop applies at that step. Clo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from paceline.train.cohort import Status
@@ -26,8 +26,7 @@ def loop(cohort: CohortTraining, saver: Saver, control: LoopControl) -> Iterator
     """Train all members of a cohort; yield `train` and `val` records per evaluation, then the final ones."""
     while True:
         due = cohort.due()
-        for k in due:
-            yield from _evaluate(cohort, k)
+        yield from _evaluate(cohort, due)
         cohort.settle(due, control)
         ending = control.interrupted or not cohort.active()
         if ending or saver.due(cohort, control):
@@ -37,44 +36,54 @@ def loop(cohort: CohortTraining, saver: Saver, control: LoopControl) -> Iterator
         if ending:
             break
         cohort.step()
-    for k in range(len(cohort.members)):
-        yield from _final(cohort, k)
+    yield from _final(cohort)
 
 
-def _evaluate(cohort: CohortTraining, k: int) -> Iterator[Record]:
-    """Evaluate member k, judge its selection metric, keep its weights if they are the best so far."""
-    progress, trainee = cohort.progress[k], cohort.trainees[k]
-    epoch = cohort.epoch(k)
-    train = cohort.meter.flush(k) | {"lr": cohort.rate(k)}
-    values = dict(cohort.engine.evaluate(k, trainee.passes["val"]))
-    metric = trainee.training.selection.metric
-    raw = _scalar(values[metric.removeprefix("val_")])
+def _evaluate(cohort: CohortTraining, due: Sequence[int]) -> Iterator[Record]:
+    """Evaluate the members that are due, judge each one's selection metric, keep its weights if they are its best."""
+    if not due:
+        return
+    losses, found = cohort.engine.flush(due), cohort.engine.evaluate("val", due)
+    for k, train, values in zip(due, losses, found, strict=True):
+        _judge(cohort, k, train["loss"], values)
+        yield cohort.record(k, "train", train | {"lr": cohort.rate(k)})
+        yield cohort.record(k, "val", values)
+
+
+def _judge(cohort: CohortTraining, k: int, train_loss: float, values: dict[str, Value]) -> None:
+    """Select, and end the member's training where it is over; a smoothed value is added to `values`."""
+    training, epoch = cohort.trainees[k].training, cohort.epoch(k)
+    name = training.selection.metric.removeprefix("val_")
+    raw = _scalar(values[name])
     judgement = cohort.selectors[k].observe(raw, epoch, cohort.at)
     if judgement.improved:
         cohort.engine.keep(k)
     cohort.schedules[k].observe(raw, judgement.smoothed, epoch)
-    if not math.isfinite(train["loss"]):
-        progress.end(Status.FAILED, f"the training loss was not finite in epoch {epoch}")
+    if training.selection.smoothing != "none":
+        values[f"{name}_smoothed"] = judgement.smoothed
+    if not math.isfinite(train_loss):
+        cohort.end(k, Status.FAILED, f"the training loss was not finite in epoch {epoch}")
     elif judgement.exhausted:
-        progress.end(Status.STOPPED, f"no improvement for {trainee.training.early_stopping.patience} evaluations")
-    elif epoch >= trainee.training.num_epochs:
-        progress.end(Status.FINISHED, f"all {epoch} epochs done")
-    if trainee.training.selection.smoothing != "none":
-        values[f"{metric.removeprefix('val_')}_smoothed"] = judgement.smoothed
-    yield cohort.record(k, "train", train)
-    yield cohort.record(k, "val", values)
+        cohort.end(k, Status.STOPPED, f"no improvement for {training.early_stopping.patience} evaluations")
+    elif epoch >= training.num_epochs:
+        cohort.end(k, Status.FINISHED, f"all {epoch} epochs done")
 
 
-def _final(cohort: CohortTraining, k: int) -> Iterator[Record]:
-    """Evaluate the last state and then the selected one on validation, and the selected one on test if it is open."""
-    if cohort.progress[k].status is Status.FAILED:
+def _final(cohort: CohortTraining) -> Iterator[Record]:
+    """Evaluate the last states, then the selected ones, on validation; the selected ones on test if it is open."""
+    whole = [k for k, progress in enumerate(cohort.progress) if progress.status is not Status.FAILED]
+    if not whole:
         return
-    passes = cohort.trainees[k].passes
-    yield cohort.record(k, "last", cohort.engine.evaluate(k, passes["val"]))
-    cohort.engine.use_best(k)
-    yield cohort.record(k, "best", cohort.engine.evaluate(k, passes["val"]))
-    if "test" in passes:
-        yield cohort.record(k, "test", cohort.engine.evaluate(k, passes["test"]))
+    yield from _records(cohort, whole, "val", "last")
+    cohort.engine.use_best()
+    yield from _records(cohort, whole, "val", "best")
+    if "test" in cohort.engine.parts:
+        yield from _records(cohort, whole, "test", "test")
+
+
+def _records(cohort: CohortTraining, members: Sequence[int], part: str, split: str) -> Iterator[Record]:
+    for k, values in zip(members, cohort.engine.evaluate(part, members), strict=True):
+        yield cohort.record(k, split, values)
 
 
 def _scalar(value: Value) -> float:

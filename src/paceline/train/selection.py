@@ -35,6 +35,7 @@ class Selector:
         self._last: list[float] = []  # the last three finite raw values
         self._ema: float | None = None
         self._waited = self._seen = 0
+        self._bar = math.nan  # the smoothed value to beat
         self._best = _Best()
         self._raw = _Best()
 
@@ -45,7 +46,10 @@ class Selector:
         smoothed = self._smooth(value) if finite else math.nan
         if finite and self._beats(value, self._raw.value, 0.0):
             self._raw = _Best(value=value, smoothed=smoothed, epoch=epoch, step=step)
-        improved = self._seen == 1 or (finite and self._improves(smoothed))
+        rises = finite and self._improves(smoothed)
+        improved = self._seen == 1 or (rises and self._stands(value))
+        if rises or self._seen == 1:
+            self._bar = smoothed
         if improved:
             self._best = _Best(value=value, smoothed=smoothed, epoch=epoch, step=step)
             self._waited = 0
@@ -76,29 +80,43 @@ class Selector:
             "ema": self._ema,
             "waited": self._waited,
             "seen": self._seen,
+            "bar": self._bar,
             "best": self._best.to_dict(),
             "raw": self._raw.to_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._last, self._ema = list(state["last"]), state["ema"]
-        self._waited, self._seen = state["waited"], state["seen"]
+        self._waited, self._seen, self._bar = state["waited"], state["seen"], state["bar"]
         self._best, self._raw = _Best(**state["best"]), _Best(**state["raw"])
 
     def _smooth(self, value: float) -> float:
-        """Return the smoothed value. With two values the median is the worse one, so that a spike never counts."""
+        """Return the smoothed value."""
         if self._config.smoothing == "none":
             return value
         if self._config.smoothing == "median_ema":
             self._last = [*self._last[-2:], value]
-            ranked = sorted(self._last, key=lambda v: self._sign * v)
-            value = ranked[(len(ranked) - 1) // 2]
+            value = self._median()
         alpha = self._config.ema_alpha
         self._ema = value if self._ema is None else alpha * value + (1 - alpha) * self._ema
         return self._ema
 
+    def _stands(self, value: float) -> bool:
+        """Whether the epoch itself is no worse than the median that speaks for it.
+
+        The median lags: after a drop the smoothed series may still rise for an epoch whose weights are already worse.
+        """
+        if self._config.smoothing != "median_ema":
+            return True
+        return self._sign * (value - self._median()) >= 0
+
+    def _median(self) -> float:
+        """Of the last three values; of two, the worse one, so that a spike never counts."""
+        ranked = sorted(self._last, key=lambda v: self._sign * v)
+        return ranked[(len(ranked) - 1) // 2]
+
     def _improves(self, smoothed: float) -> bool:
-        best = self._best.smoothed
+        best = self._bar
         if math.isnan(best):
             return True
         delta = self._config.min_delta * (abs(best) if self._config.min_delta_mode == "rel" else 1.0)

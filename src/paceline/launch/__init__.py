@@ -1,0 +1,1 @@
+"""Workers: processes on this machine that train one cohort each."""

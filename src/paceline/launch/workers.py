@@ -1,0 +1,131 @@
+"""Starts worker processes, reads what they report, and brings them home.
+
+A worker is a command that prints one JSON object per line. It ends itself, after a save, on SIGTERM and when its
+standard input closes, so that none outlives this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from paceline.errors import TrainingError
+
+Event = Mapping[str, Any]
+RETRIES = 1  # times a worker that died is started again, from its last checkpoint
+
+
+@dataclass
+class Worker:
+    """One process and what is known of it."""
+
+    name: str
+    command: Sequence[str]
+    starts: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    error: Event | None = None
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # of its standard error
+
+    def start(self, events: queue.Queue[tuple[Worker, Event | None]]) -> None:
+        """Start the process, and a thread that passes its lines on; None is passed when it has ended."""
+        self.starts += 1
+        # One thread each: the workers share the cores, and threads that wait for each other waste them.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            list(self.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+            start_new_session=True,  # a Ctrl-C of the terminal reaches this process alone, which tells the workers
+        )  # fmt: skip
+        threading.Thread(target=self._errors, daemon=True).start()
+        threading.Thread(target=self._lines, args=(events,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask the process to save and end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+
+    def _lines(self, events: queue.Queue[tuple[Worker, Event | None]]) -> None:
+        assert self.process is not None and self.process.stdout is not None
+        for line in self.process.stdout:
+            try:
+                events.put((self, json.loads(line)))
+            except ValueError:
+                self.tail.append(line.decode(errors="replace").rstrip())
+        self.process.wait()
+        events.put((self, None))
+
+    def _errors(self) -> None:
+        assert self.process is not None and self.process.stderr is not None
+        for line in self.process.stderr:
+            self.tail.append(line.decode(errors="replace").rstrip())
+
+
+def run_workers(
+    workers: Sequence[Worker],
+    at_once: int,
+    handle: Callable[[str, Event], None],
+    interrupted: Callable[[], bool],
+) -> list[Worker]:
+    """Run all workers, at most `at_once` side by side; return those that ended without success.
+
+    `handle(name, event)` is called here for each line. A worker that died is started once more. Once `interrupted()` is
+    true, all are told to save and end, and none is started.
+    """
+    waiting, running, failed = deque(workers), set[str](), list[Worker]()
+    events: queue.Queue[tuple[Worker, Event | None]] = queue.Queue()
+    told = False
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once and not told:
+                worker = waiting.popleft()
+                running.add(worker.name)
+                worker.start(events)
+            if interrupted() and not told:
+                told = True
+                waiting.clear()
+                for worker in workers:
+                    worker.stop()
+            try:
+                worker, event = events.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if event is None:
+                running.discard(worker.name)
+                if _died(worker) and worker.starts <= RETRIES and not told:
+                    waiting.appendleft(worker)
+                elif worker.process is None or worker.process.returncode != 0:
+                    failed.append(worker)
+            elif event.get("event") == "error":
+                worker.error = event
+            else:
+                handle(worker.name, event)
+    finally:
+        for worker in workers:
+            worker.kill()
+    return failed
+
+
+def explain(worker: Worker) -> TrainingError:
+    """Return the error of a worker that did not succeed."""
+    if worker.error is not None:
+        told = {name: str(worker.error[name]) for name in ("what", "where", "got", "hint")}
+        return TrainingError(told["what"], where=told["where"], got=told["got"] or None, hint=told["hint"])
+    code = worker.process.returncode if worker.process is not None else None
+    return TrainingError(
+        f"the worker of {worker.name} died", got=f"exit code {code}", hint="; ".join(worker.tail)[-300:]
+    )
+
+
+def _died(worker: Worker) -> bool:
+    """Whether the process ended by a signal or a crash, rather than by an error that it reported."""
+    return worker.process is not None and worker.process.returncode != 0 and worker.error is None

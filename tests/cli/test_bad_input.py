@@ -1,0 +1,299 @@
+"""A user's mistakes: one clear error of at most four lines on stderr, exit code 2, no traceback, nothing written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.contracts.tiny import USE, train
+
+pytestmark = pytest.mark.fast
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(30, 5, 2)).astype(np.float32)
+Y = np.arange(30) % 3
+
+
+def npz(**arrays: object) -> Callable[[], None]:
+    """A step that writes data.npz: X and y as above, with these arrays in place of theirs."""
+    content = {"X": X, "y": Y, **arrays}
+    return lambda: np.savez("data.npz", **{name: value for name, value in content.items() if value is not None})
+
+
+def spoiled(value: float) -> np.ndarray:
+    x = X.copy()
+    x[4, 2, 1] = value
+    return x
+
+
+def text(name: str, content: str | bytes = "") -> Callable[[], None]:
+    """A step that writes a file, and its folder."""
+
+    def write() -> None:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return write
+
+
+TRAIN = ["train", "task=pain"]
+OWN = ["train", "--use", str(USE)]
+NPZ = [*TRAIN, "data=npz", "data.path=data.npz"]
+NOTHING: Callable[[], object] = lambda: None  # noqa: E731
+
+# name: (what is there, the command, words of the error)
+ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
+    # keys, choices, types
+    "unknown key": (NOTHING, [*TRAIN, "training.bach_size=3"], ["unknown config key", "training.batch_size"]),
+    "unknown section": (NOTHING, [*TRAIN, "trainng.batch_size=3"], ["unknown config key", "training"]),
+    "unknown task": (NOTHING, ["train", "task=pian"], ["no task of that name", "pain"]),
+    "unknown model": (NOTHING, [*TRAIN, "model=gruu"], ["no model of that name", "gru"]),
+    "unknown data": (NOTHING, [*TRAIN, "data=vowel"], ["no data of that name", "vowels"]),
+    "unknown loss": (NOTHING, [*TRAIN, "loss=ce"], ["no loss of that name", "cross_entropy"]),
+    "unknown training option": (NOTHING, [*TRAIN, "training=fast"], ["no training of that name", "fast"]),
+    "unknown tracker": (NOTHING, [*TRAIN, "tracking.wnadb.enabled=true"], ["no tracker of that name", "wnadb"]),
+    "no task": (NOTHING, ["train", "model=gru"], ["no task was chosen", "task=pain"]),
+    "wrong type": (NOTHING, [*TRAIN, "training.num_epochs=many"], ["training.num_epochs", "integer", "many"]),
+    "wrong choice": (NOTHING, [*TRAIN, "training.optimizer=adamm"], ["training.optimizer", "'adamw'", "adamm"]),
+    "a section as a value": (NOTHING, [*TRAIN, "training.schedule=cosine"], ["training.schedule", "cosine"]),
+    "negative rate": (NOTHING, [*TRAIN, "training.learning_rate=-0.1"], ["training.learning_rate", "greater than 0"]),
+    "infinite rate": (NOTHING, [*TRAIN, "training.learning_rate=inf"], ["training.learning_rate", "finite"]),
+    "no key": (NOTHING, [*TRAIN, "gru"], ["not of the form key=value", "gru"]),
+    "not parseable": (NOTHING, [*TRAIN, "model.channels=[8"], ["cannot be parsed", "model.channels=[8"]),
+    "several values": (NOTHING, [*TRAIN, "training.batch_size=8,16"], ["several values", "members.vary.training"]),
+    "missing variable": (NOTHING, [*TRAIN, "data.path=${oc.env:NOT_THERE}"], ["NOT_THERE"]),
+    # members
+    "repeated seeds": (NOTHING, [*TRAIN, "members.seeds=[1,2,1]"], ["members.seeds", "1 is given twice"]),
+    "zero seeds": (NOTHING, [*TRAIN, "members.seeds=0"], ["members.seeds", "at least one seed"]),
+    "negative seed": (NOTHING, [*TRAIN, "members.seeds=[-3]"], ["members.seeds", "greater than or equal to 0"]),
+    "one fold": (NOTHING, [*TRAIN, "members.folds=1"], ["members.folds", "greater than or equal to 2"]),
+    "variants of data": (NOTHING, [*OWN, "members.vary.data.samples=[30,60]"], ["data cannot vary"]),
+    "unknown variant": (NOTHING, [*OWN, "members.vary.model=[net,lstm]"], ["no model of that name", "lstm"]),
+    # selection, device
+    "unknown metric": (NOTHING, [*OWN, "training.selection.metric=val_f1"], ["no metric of that name", "val_f1_macro"]),
+    "a metric of training": (NOTHING, [*OWN, "training.selection.metric=train_loss"], ["starts with val_"]),
+    "contradicting mode": (
+        NOTHING, [*OWN, "training.selection.metric=val_loss", "training.selection.mode=max"], ["better when lower"]
+    ),
+    "no such device": (NOTHING, [*OWN, "device=cuda:77"], ["no such device", "cuda:77"]),
+    "unknown device": (NOTHING, [*OWN, "device=gpu"], ["unknown device", "cuda"]),
+    "float16 on a CPU": (
+        NOTHING, [*OWN, "device=cpu", "training.amp={enabled: true, dtype: float16}"], ["float16 needs CUDA"]
+    ),
+    "a loss for numbers": (NOTHING, [*OWN, "loss=mse"], ["shape of the targets"]),
+    # data
+    "no path": (NOTHING, [*TRAIN, "data=npz"], ["required config value is missing", "data.path"]),
+    "missing file": (NOTHING, NPZ, ["no such file", "data.npz"]),
+    "a folder": (lambda: Path("data.npz").mkdir(), NPZ, ["not a file", "data.npz"]),
+    "not an npz": (text("data.npz", "hello"), NPZ, ["not a sound .npz", "data.npz"]),
+    "a damaged npz": (text("data.npz", b"PK\x03\x04 broken"), NPZ, ["not a sound .npz"]),
+    "pickled": (npz(y=np.array(["a", None, 3] * 10, dtype=object)), NPZ, ["pickled Python objects"]),
+    "NaN": (npz(X=spoiled(np.nan)), NPZ, ["not finite", "sample 4, step 2, channel 1"]),
+    "infinite": (npz(X=spoiled(np.inf)), NPZ, ["not finite", "sample 4"]),
+    "labels outside the classes": (
+        npz(y=np.array(["a", "b", "z"] * 10), classes=["a", "b"]), NPZ, ["outside the class list", "'z'"]
+    ),
+    "numeric targets": (npz(y=Y / 2), NPZ, ["class", "rule=random"]),
+    "one class": (npz(y=Y * 0), NPZ, ["same label"]),
+    "a class too small": (npz(y=np.r_[Y[:-1], 3]), NPZ, ["at least 2 samples of each class", "'3' has 1"]),
+    "a class too small for folds": (npz(), [*NPZ, "members.folds=11"], ["at least 11 samples", "members.folds"]),
+    "empty split": (npz(), [*NPZ, "data.split.val_fraction=0.01"], ["data.split.val_fraction", "classes"]),
+    "no groups": (npz(), [*NPZ, "data.split.rule=group"], ["no groups to split by", "data.split.rule"]),
+    "lengths beyond T": (npz(lengths=np.full(30, 6)), NPZ, ["outside 1..5", "6 at sample 0"]),
+    "lengths of another number": (npz(lengths=[5, 5]), NPZ, ["do not fit the 30 samples"]),
+    "labels of another number": (npz(y=Y[:-1]), NPZ, ["differ in their number of samples"]),
+    "channels of another number": (npz(channels=["a"]), NPZ, ["1 channel names for 2 channels"]),
+    "a misspelt array": (npz(Lengths=np.full(30, 5)), NPZ, ["rename it to lengths"]),
+    "equal samples in two parts": (npz(X=np.repeat(X[:3], 10, axis=0)), NPZ, ["repeat an input of another part"]),
+    "a second test part": (
+        npz(test=[0, 1, 2]), [*NPZ, "data.split.test_fraction=0.2"], ["official test part already"]
+    ),
+    # folders and files
+    "a name with separators": (NOTHING, [*TRAIN, "--name", "a/b"], ["run's name must be", "a/b"]),
+    "a name upwards": (NOTHING, [*TRAIN, "--name", ".."], ["run's name must be"]),
+    "runs in a file": (text("runs.txt"), [*OWN, "--runs", "runs.txt"], ["run folder cannot be made"]),
+    "config missing": (NOTHING, ["train", "--config", "no.yaml"], ["cannot be read", "no.yaml"]),
+    "config not YAML": (text("c.yaml", "a: [1"), ["train", "--config", "c.yaml"], ["not valid YAML", "c.yaml"]),
+    "config not a mapping": (text("c.yaml", "- 1"), ["train", "--config", "c.yaml"], ["must hold a mapping"]),
+    "config without a task": (text("c.yaml", "device: cpu"), ["train", "--config", "c.yaml"], ["no task was chosen"]),
+    "config with a group": (
+        text("c.yaml", "task: {name: pain}"), ["train", "--config", "c.yaml", "model=gru"], ["group cannot be chosen"]
+    ),
+    "config-dir missing": (NOTHING, [*TRAIN, "--config-dir", "nowhere"], ["config folder does not exist", "nowhere"]),
+    "a broken option": (text("configs/model/m.yaml", "a: [1"), [*TRAIN, "model=m"], ["not valid YAML", "m.yaml"]),
+    # --use
+    "use missing": (NOTHING, ["train", "--use", "own.py"], ["file does not exist", "own.py"]),
+    "use fails": (
+        text("own.py", "import torch\nimport nothing_there\n"),
+        ["train", "--use", "own.py", "task=pain"],
+        ["fails to import", "No module named 'nothing_there'", "own.py:2"],
+    ),
+    "use defines nothing": (text("own.py", "x = 1"), ["train", "--use", "own.py"], ["defines nothing to use"]),
+    "use defines a wrong type": (
+        text("own.py", "models = {'m': 3}"), ["train", "--use", "own.py", "task=pain"], ["other than a ModelConfig"]
+    ),
+    # runs
+    "resume nothing": (NOTHING, ["resume", "runs/none"], ["no such run", "runs/none"]),
+    "resume a folder": (lambda: Path("some").mkdir(), ["resume", "some"], ["not a run", "some"]),
+    "evaluate nothing": (NOTHING, ["evaluate", "runs/none"], ["no such run"]),
+    "predict nothing": (NOTHING, ["predict", "runs/none", "a.npz"], ["no such run"]),
+    "report nothing": (NOTHING, ["report", "runs/none"], ["no such run"]),
+    # new
+    "new not a name": (NOTHING, ["new", "my-recipe"], ["Python identifier", "my-recipe"]),
+    "new a keyword": (NOTHING, ["new", "class"], ["Python identifier"]),
+    "new hides a module": (NOTHING, ["new", "numpy"], ["Python module has that name", "my_numpy"]),
+    "new exists": (text("mine.py", "x = 1"), ["new", "mine"], ["exists already", "mine.py"]),
+    "new without a folder": (NOTHING, ["new", "mine", "--folder", "nowhere"], ["folder does not exist"]),
+    # the command line itself
+    "unknown command": (NOTHING, ["trian"], ["No such command 'trian'"]),
+    "unknown option": (NOTHING, [*TRAIN, "--nmae", "a"], ["No such option", "--nmae"]),
+    "missing argument": (NOTHING, ["resume"], ["Missing argument"]),
+}  # fmt: skip
+
+
+def check(done, *words: str) -> None:
+    """One error for a user: exit code 2, nothing on stdout, few lines, no traceback."""
+    assert done.code == 2, done.err or done.out
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    assert len(done.err.splitlines()) <= 4, done.err
+    for word in words:
+        assert word in done.err
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_mistake_is_one_clear_error_and_nothing_is_written(cli, workdir, name):
+    prepare, command, words = ROWS[name]
+    prepare()
+    before = tree(workdir)
+    check(cli(*command), *words)
+    assert tree(workdir) == before
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run with a test part, to be copied."""
+    return train(tmp_path_factory.mktemp("trained"), "data.split.test_fraction=0.2", "training.num_epochs=1", name="a")
+
+
+@pytest.fixture
+def run(trained, workdir):
+    """That run as runs/a of the current folder."""
+    shutil.copytree(trained.path.parent, "runs")
+    return Path("runs/a")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
+
+
+USED = ["--use", str(USE)]
+ON_A_RUN: dict[str, tuple[Callable[[Path], object], list[str], list[str]]] = {
+    "it exists": (lambda run: None, [*OWN, "--name", "a"], ["exists already", "--overwrite", "resume runs/a"]),
+    "a folder that is no run": (
+        lambda run: text("runs/b/mine.txt")(), [*OWN, "--name", "b", "--overwrite"], ["not a run", "runs/b"]
+    ),
+    "a changed config": (
+        lambda run: edit(run / "config.yaml", "batch_size: 8", "batch_size: 9"),
+        ["resume", "runs/a", *USED], ["config changed", "training.batch_size: 8 -> 9"],
+    ),
+    "no use file": (lambda run: None, ["resume", "runs/a"], ["made with --use blobs.py"]),
+    "another use file": (
+        lambda run: text("blobs.py", USE.read_text() + "#\n")(),
+        ["resume", "runs/a", "--use", "blobs.py"], ["made with --use blobs.py", "as it was then"],
+    ),
+    "a damaged plan": (
+        lambda run: (run / "plan.json").write_text("{}"), ["resume", "runs/a", *USED], ["plan cannot be read"]
+    ),
+    "a damaged config": (
+        lambda run: (run / "config.yaml").write_text("a: [1"), ["resume", "runs/a", *USED], ["not valid YAML"]
+    ),
+    "damaged splits": (
+        lambda run: (run / "splits.json").write_text("{"), ["evaluate", "runs/a", *USED], ["splits.json", "read"]
+    ),
+    "no summary": (lambda run: (run / "summary.json").unlink(), ["report", "runs/a"], ["no summary.json", "resume"]),
+    "no such part": (lambda run: None, ["evaluate", "runs/a", "--part", "foo", *USED], ["no such part", "val or test"]),
+    "no test part": (
+        lambda run: train(Path("runs"), "training.num_epochs=1", name="b"),
+        ["evaluate", "runs/b", "--part", "test", *USED], ["no test part", "data.split.test_fraction"],
+    ),
+    "weights are gone": (
+        lambda run: (run / "members/seed42/best.pt").unlink(),
+        ["evaluate", "runs/a", *USED], ["no weights", "seed42", "paceline resume runs/a"],
+    ),
+    "weights are damaged": (
+        lambda run: (run / "members/seed42/best.pt").write_bytes(b"PK damaged"),
+        ["evaluate", "runs/a", *USED], ["damaged", "best.pt"],
+    ),
+    "no input": (lambda run: None, ["predict", "runs/a", "new.npz", *USED], ["no such file", "new.npz"]),
+    "input without x": (
+        lambda run: np.savez("new.npz", y=[1]), ["predict", "runs/a", "new.npz", *USED], ["no array 'x'"]
+    ),
+    "input of other features": (
+        lambda run: np.savez("new.npz", x=np.ones((3, 5))),
+        ["predict", "runs/a", "new.npz", *USED], ["(3, 5)", "(samples, 6)"],
+    ),
+    "input with steps": (
+        lambda run: np.savez("new.npz", x=np.ones((3, 4, 6))),
+        ["predict", "runs/a", "new.npz", *USED], ["(3, 4, 6)", "(samples, 6)"],
+    ),
+    "input with NaN": (
+        lambda run: np.savez("new.npz", x=np.full((2, 6), np.nan)),
+        ["predict", "runs/a", "new.npz", *USED], ["not finite"],
+    ),
+    "no such member": (
+        lambda run: np.savez("new.npz", x=np.ones((2, 6))),
+        ["predict", "runs/a", "new.npz", "--member", "seed7", *USED], ["seed7"],
+    ),
+    "output in no folder": (
+        lambda run: np.savez("new.npz", x=np.ones((2, 6))),
+        ["predict", "runs/a", "new.npz", "-o", "nowhere/out.csv", *USED], ["nowhere"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ON_A_RUN)
+def test_a_mistake_with_a_run_is_one_clear_error_and_leaves_it_as_it_is(cli, run, workdir, name):
+    prepare, command, words = ON_A_RUN[name]
+    prepare(run)
+    before = tree(workdir)
+    check(cli(*command), *words)
+    assert tree(workdir) == before
+
+
+def test_resuming_with_a_changed_data_file_says_so(cli, workdir):
+    npz()()
+    small = ["model=gru", "model.hidden_size=4", "model.num_layers=1", "training.num_epochs=1", "numerics.threads=1"]
+    assert cli(*NPZ, *small, "--name", "a").code == 0
+    npz(X=X + 1)()
+    before = tree(workdir)
+    check(cli("resume", "runs/a"), "data changed since the run was made")
+    assert tree(workdir) == before
+    npz()()
+    assert cli("resume", "runs/a").code == 0
+
+
+def test_an_existing_run_is_replaced_on_request(cli, run):
+    before = (run / "environment.json").read_text()
+    assert cli(*OWN, "--name", "a", "--overwrite", "training.num_epochs=1").code == 0
+    assert (run / "environment.json").read_text() != before
+
+
+def test_an_existing_run_is_resumed_instead(cli, run):
+    assert cli("resume", "runs/a", *USED).code == 0
+
+
+def test_a_mistake_does_not_cost_the_run_that_it_would_have_replaced(cli, run, workdir):
+    before = tree(workdir)
+    check(cli(*OWN, "--name", "a", "--overwrite", "training.selection.metric=val_f1"), "no metric of that name")
+    assert tree(workdir) == before
