@@ -20,12 +20,13 @@ SEED = 42
 
 
 class Mlp(nn.Module):
-    """20-64-32-1 with ReLU: x (N, F) -> (N,)."""
+    """20-64-32-1 with ReLU, and torch's dropout after the first one if its rate is not 0: x (N, F) -> (N,)."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
+        noise = [nn.Dropout(dropout)] if dropout else []
         self.layers = nn.Sequential(
-            nn.Linear(N_FEATURES, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
+            nn.Linear(N_FEATURES, 64), nn.ReLU(), *noise, nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,15 +45,15 @@ def synthetic(seed: int = 0) -> tuple[Tensor, Tensor]:
 class Workload:
     """The same data, initial weights and optimizer for every arm."""
 
-    def __init__(self, *, epochs: int) -> None:
+    def __init__(self, *, epochs: int, seed: int = SEED, dropout: float = 0.0) -> None:
         x, y = synthetic()
-        self.epochs = epochs
+        self.epochs, self.seed, self.dropout = epochs, seed, dropout
         self.train = x[:N_TRAIN].clone(), y[:N_TRAIN].clone()
         self.val = x[N_TRAIN:].clone(), y[N_TRAIN:].clone()
 
     def model(self) -> Mlp:
-        torch.manual_seed(SEED)
-        return Mlp()
+        torch.manual_seed(self.seed)
+        return Mlp(self.dropout)
 
     def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
         return torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)

@@ -82,6 +82,7 @@ recipe = paceline.Recipe(
         "training.num_epochs": 3,
         "training.batch_size": 8,
         "training.learning_rate": 0.01,
+        "training.engine": "eager",
         "numerics.threads": 1,
     },
 )

@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paceline.checkpoint.tree import equal
+from paceline.checkpoint.tree import check, equal
+from paceline.data.loader import ArrayPass
+from paceline.data.rows import RowPass
 from paceline.losses.classification import CrossEntropy
 from paceline.models.dropout import Dropout
 from paceline.tasks import Classification
 from paceline.train.config import TrainingConfig
+from paceline.train.engine_cohort import CohortEngine
 from paceline.train.engine_eager import EagerEngine
 from paceline.train.learner import seeded_model
 from paceline.types import Member
@@ -29,18 +33,58 @@ SGD = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0}
 CLASS_WEIGHTS = (0.2, 1.0, 3.0)
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 GROUPS = [[10], [5, 3, 2], [9, 1], [1] * 10]
+NEIGHBOUR = Member(seed=7)
 
-Build = Callable[..., Any]
-
-
-def eager(build_model: Build, task: Any, member: Member = MEMBER, **training: Any) -> EagerEngine:
-    config = TrainingConfig(**training)
-    return EagerEngine(seeded_model(build_model, member), task, config, member, CPU)
+Build = Callable[..., nn.Module]
+Columns = Mapping[str, Tensor]
 
 
-@pytest.fixture(params=[eager], ids=["eager"])
-def make(request: pytest.FixtureRequest) -> Build:
-    """Build an engine of one member: make(build_model, task, member, **training)."""
+class Alone:
+    """The eager engine with its member, over some columns. A group is given by the sizes of its batches."""
+
+    place = 0  # of the member in its engine
+
+    def __init__(self, build: Build, task: Any, columns: Columns, member: Member = MEMBER, **training: Any) -> None:
+        self.columns = dict(columns)
+        config, passes = TrainingConfig(**training), {"val": ArrayPass(columns, 4)}
+        self.engine = EagerEngine(seeded_model(build, member), task, config, member, passes, CPU)
+
+    def step(self, sizes: Sequence[int], rate: float, step: int) -> None:
+        """Make one step over the first samples, in batches of these sizes."""
+        n = sum(sizes)
+        parts = {name: torch.split(column[:n], list(sizes)) for name, column in self.columns.items()}
+        group = [{name: part[i].unsqueeze(0) for name, part in parts.items()} for i in range(len(sizes))]
+        self.engine.step(group, [rate], step)
+
+    def weights(self, which: str = "current") -> dict[str, Tensor]:
+        found = self.engine.weights(self.place, which)["model"]
+        return {name: value.clone() for name, value in found.items()}
+
+    def loss(self) -> float:
+        return self.engine.flush([self.place])[0]["loss"]
+
+
+class InCohort(Alone):
+    """The cohort engine with the member as the second of two."""
+
+    place = 1
+
+    def __init__(self, build: Build, task: Any, columns: Columns, member: Member = MEMBER, **training: Any) -> None:
+        self.columns = dict(columns)
+        config, members, n = TrainingConfig(**training), [NEIGHBOUR, member], len(columns["x"])
+        self.engine = CohortEngine(
+            [seeded_model(build, m) for m in members], [task, task], [config, config], members, dict(columns),
+            {"val": RowPass([np.arange(n)] * 2, 4, CPU)}, CPU, compiled=False,
+        )  # fmt: skip
+
+    def step(self, sizes: Sequence[int], rate: float, step: int) -> None:
+        rows = torch.arange(sum(sizes)).expand(2, -1)
+        self.engine.step([{"rows": part} for part in torch.split(rows, list(sizes), dim=1)], [rate, rate], step)
+
+
+@pytest.fixture(params=[Alone, InCohort], ids=["eager", "cohort"])
+def make(request: pytest.FixtureRequest) -> Callable[..., Alone]:
+    """Put a member into an engine: make(build, task, columns, member, **training)."""
     return request.param
 
 
@@ -48,25 +92,27 @@ def classifier(dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> Buil
     return lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), Dropout(dropout), nn.Linear(6, 3)).to(dtype)
 
 
+def normalised() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), Dropout(0.5), nn.Linear(6, 3))
+
+
 def foreign() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3))
 
 
-def batches(columns: Mapping[str, Tensor], sizes: Sequence[int]) -> list[dict[str, Tensor]]:
-    """Cut columns into batches of these sizes, with a leading member axis."""
-    parts = {name: torch.split(column, list(sizes)) for name, column in columns.items()}
-    return [{name: part[i].unsqueeze(0) for name, part in parts.items()} for i in range(len(sizes))]
+TASK = Classification(n_classes=3)
+NOISY = [
+    pytest.param(Alone, classifier(dropout=0.5), id="eager, own dropout"),
+    pytest.param(InCohort, classifier(dropout=0.5), id="cohort, own dropout"),
+    pytest.param(Alone, foreign, id="eager, torch's dropout"),  # a cohort has one generator for all its members
+]
 
 
-def weights(engine: Any, which: str = "current") -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in engine.weights(0, which)["model"].items()}
-
-
-def step_gradients(engine: Any, group: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def step_gradients(arm: Alone, sizes: Sequence[int]) -> dict[str, Tensor]:
     """Make one step of plain gradient descent at rate 1, whose change is the gradient."""
-    before = weights(engine)
-    engine.step(group, [1.0], 0)
-    return {name: before[name] - value for name, value in weights(engine).items()}
+    before = arm.weights()
+    arm.step(sizes, 1.0, 0)
+    return {name: before[name] - value for name, value in arm.weights().items()}
 
 
 def sequences(dtype: torch.dtype) -> dict[str, Tensor]:
@@ -113,10 +159,9 @@ LOSSES = {
 def test_the_gradient_of_an_accumulated_ragged_group_is_that_of_the_whole_batch(make, kind, sizes, dtype):
     oracle, task, extra = LOSSES[kind]
     columns = {**points(10, dtype=dtype), **extra}
-    engine = make(classifier(dtype), task, **SGD)
-    model = seeded_model(classifier(dtype), MEMBER)
+    arm, model = make(classifier(dtype), task, columns, **SGD), seeded_model(classifier(dtype), MEMBER)
     oracle(model, columns).backward()
-    found = step_gradients(engine, batches(columns, sizes))
+    found = step_gradients(arm, sizes)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=0, atol=TOLERANCE[dtype])
 
@@ -128,169 +173,186 @@ def test_two_terms_with_different_denominators_keep_the_gradient_of_the_whole_ba
         return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).to(dtype)
 
     columns = sequences(dtype)
-    engine, model = make(build, TwoTerms(), **SGD), seeded_model(build, MEMBER)
+    arm, model = make(build, TwoTerms(), columns, **SGD), seeded_model(build, MEMBER)
     two_term_loss(model, columns).backward()
-    found = step_gradients(engine, batches(columns, sizes))
+    found = step_gradients(arm, sizes)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=0, atol=TOLERANCE[dtype])
 
 
 def test_averaging_the_batches_instead_would_be_noticed(make):
-    """The test above can fail: the mean of the batches' means is another gradient."""
-    columns = points(10, dtype=torch.float64)
+    """The tests above can fail: the mean of the batches' gradients is another one."""
     task = Classification(n_classes=3, loss=CrossEntropy(class_weights=CLASS_WEIGHTS))
-    whole = step_gradients(make(classifier(torch.float64), task, **SGD), batches(columns, [10]))
-    parts = [
-        step_gradients(make(classifier(torch.float64), task, **SGD), [batch]) for batch in batches(columns, [5, 3, 2])
-    ]
-    averaged = sum(part["0.weight"] for part in parts) / 3
+    columns, build = points(10, dtype=torch.float64), classifier(torch.float64)
+    whole = step_gradients(make(build, task, columns, **SGD), [10])
+    averaged = torch.zeros_like(whole["0.weight"])
+    for part in zip(*(column.split([5, 3, 2]) for column in columns.values()), strict=True):
+        own = dict(zip(columns, part, strict=True))
+        averaged += step_gradients(make(build, task, own, **SGD), [len(own["x"])])["0.weight"] / 3
     assert (averaged - whole["0.weight"]).abs().max() > 1e-3
 
 
-def test_the_sums_and_weights_of_a_step_are_those_of_its_batches(make):
+def test_the_training_loss_is_the_mean_over_the_samples_of_the_steps(make):
+    """X4."""
     columns = points(10)
-    engine = make(classifier(), Classification(n_classes=3), **SGD)
-    model = seeded_model(classifier(), MEMBER)
-    expected = F.cross_entropy(model(columns["x"]), columns["y"], reduction="none").split([5, 3, 2])
-    done = engine.step(batches(columns, [5, 3, 2]), [0.1], 0)
-    assert [weight["cross_entropy"] for _, weight in done] == [5, 3, 2]
-    for (sums, _), values in zip(done, expected, strict=True):
-        torch.testing.assert_close(sums["cross_entropy"], values.sum())
-        assert not sums["cross_entropy"].requires_grad
+    arm, model = make(classifier(), TASK, columns, **SGD), seeded_model(classifier(), MEMBER)
+    expected = float(F.cross_entropy(model(columns["x"]), columns["y"]).detach())
+    first_seven = float(F.cross_entropy(model(columns["x"][:7]), columns["y"][:7]).detach())
+    arm.step([5, 3, 2], 0.0, 0)
+    assert arm.loss() == pytest.approx(expected, rel=1e-6)
+    arm.step([5, 3, 2], 0.0, 1)
+    arm.step([4, 3], 0.0, 2)
+    assert arm.loss() == pytest.approx((10 * expected + 7 * first_seven) / 17, rel=1e-6)
 
 
-@pytest.mark.parametrize("build", [classifier(dropout=0.5), foreign], ids=["own dropout", "torch's dropout"])
+@pytest.mark.parametrize(("make", "build"), NOISY)
 def test_random_numbers_drawn_between_steps_change_nothing(make, build):
     """Noise is a function of (seed, fold, purpose, step)."""
-    task, group = Classification(n_classes=3), batches(points(10), [5, 5])
-    quiet, disturbed = make(build, task), make(build, task)
+    quiet, disturbed = make(build, TASK, points(10)), make(build, TASK, points(10))
     for step in range(4):
-        quiet.step(group, [0.1], step)
+        quiet.step([5, 5], 0.1, step)
         torch.manual_seed(step)
         torch.rand(17)
-        disturbed.step(group, [0.1], step)
-    assert equal(weights(quiet), weights(disturbed)) == []
+        disturbed.step([5, 5], 0.1, step)
+    assert equal(quiet.weights(), disturbed.weights()) == []
 
 
-@pytest.mark.parametrize("build", [classifier(dropout=0.5), foreign], ids=["own dropout", "torch's dropout"])
+@pytest.mark.parametrize(("make", "build"), NOISY)
 @pytest.mark.parametrize(
     ("member", "first"),
     [(Member(seed=43), 0), (Member(seed=42, fold=1), 0), (MEMBER, 1)],
     ids=["another seed", "another fold", "another step"],
 )
 def test_noise_differs_between_seeds_folds_and_steps(make, build, member, first):
-    task, group = Classification(n_classes=3), batches(points(10), [10])
-    one, other = make(build, task), make(build, task, member)
-    other.load_state_dict(one.state_dict())  # from the same weights
-    one.step(group, [0.1], 0)
-    other.step(group, [0.1], first)
-    assert equal(weights(one), weights(other)) != []
+    one, other = make(build, TASK, points(10)), make(build, TASK, points(10), member)
+    other.engine.load_state_dict(one.engine.state_dict())  # from the same weights
+    one.step([10], 0.1, 0)
+    other.step([10], 0.1, first)
+    assert equal(one.weights(), other.weights()) != []
 
 
 def test_the_batches_of_a_group_have_masks_of_their_own(make):
-    """Two equal batches in one group: the same mask would give the sum of the first twice."""
-    columns = points(5)
-    engine = make(classifier(dropout=0.5), Classification(n_classes=3), **SGD)
-    twice = {name: torch.cat([column, column]) for name, column in columns.items()}
-    (first, _), (second, _) = engine.step(batches(twice, [5, 5]), [0.1], 0)
-    assert first["cross_entropy"] != second["cross_entropy"]
+    """Two equal batches in one group: with one mask for both, their mean loss would be that of the first."""
+    columns = {name: torch.cat([column, column]) for name, column in points(5).items()}
+    once, twice = (make(classifier(dropout=0.5), TASK, columns) for _ in range(2))
+    once.step([5], 0.1, 0)
+    twice.step([5, 5], 0.1, 0)
+    assert abs(once.loss() - twice.loss()) > 1e-4
 
 
 def test_the_noise_does_not_depend_on_the_variant(make):
-    task, group = Classification(n_classes=3), batches(points(10), [10])
-    plain = make(classifier(dropout=0.5), task)
-    variant = make(classifier(dropout=0.5), task, Member(variant="lstm", seed=42))
-    for engine in (plain, variant):
-        engine.step(group, [0.1], 0)
-    assert equal(weights(plain), weights(variant)) == []
+    arms = [make(classifier(dropout=0.5), TASK, points(10), m) for m in (MEMBER, Member(variant="lstm", seed=42))]
+    for arm in arms:
+        arm.step([10], 0.1, 0)
+    assert equal(arms[0].weights(), arms[1].weights()) == []
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_every_engine_gives_the_member_the_result_that_it_has_alone(make, optimizer):
+    """Up to rounding, with dropout and clipping on."""
+    options = {"optimizer": optimizer, "gradient_clip": {"value": 0.1}}
+    columns, build = points(10, dtype=torch.float64), classifier(torch.float64, dropout=0.5)
+    arm, alone = make(build, TASK, columns, **options), Alone(build, TASK, columns, **options)
+    for step in range(20):
+        for each in (arm, alone):
+            each.step([6, 4], 0.1 / (step + 1), step)
+    for name, value in alone.weights().items():
+        torch.testing.assert_close(arm.weights()[name], value, rtol=0, atol=1e-9)
+    assert arm.loss() == pytest.approx(alone.loss(), abs=1e-9)
+    (found,), (expected,) = arm.engine.evaluate("val", [arm.place]), alone.engine.evaluate("val", [0])
+    assert found["loss"] == pytest.approx(expected["loss"], abs=1e-9)
+    assert found["confusion"] == expected["confusion"]
 
 
 def test_the_best_weights_are_copies_that_later_steps_do_not_touch(make):
     """A71, X3."""
-    engine = make(foreign, Classification(n_classes=3))
-    group = batches(points(10), [10])
-    engine.step(group, [0.1], 0)
-    engine.keep(0)
-    kept = weights(engine)
-    engine.step(group, [0.1], 1)
-    assert equal(weights(engine, "best"), kept) == []
-    assert equal(weights(engine), kept) != []
-    last = weights(engine)
-    engine.use_best(0)
-    assert equal(weights(engine, "best"), kept) == []
-    assert equal(weights(engine), last) == []  # `current` still is where training ended
+    arm = make(normalised, TASK, points(10))
+    arm.step([10], 0.1, 0)
+    for member in range(arm.place + 1):
+        arm.engine.keep(member)
+    kept = arm.weights()
+    arm.step([10], 0.1, 1)
+    assert equal(arm.weights("best"), kept) == []
+    assert equal(arm.weights(), kept) != []
+    last = arm.weights()
+    (at_last,) = arm.engine.evaluate("val", [arm.place])
+    arm.engine.use_best()
+    assert equal(arm.weights("best"), kept) == []
+    assert equal(arm.weights(), last) == []  # `current` still is where training ended
+    (at_best,) = arm.engine.evaluate("val", [arm.place])
+    assert at_best["loss"] != at_last["loss"]
+    model = normalised().eval()
+    model.load_state_dict(kept)
+    with torch.no_grad():
+        expected = model(points(10)["x"])
+    assert at_best["loss"] == pytest.approx(float(F.cross_entropy(expected, points(10)["y"])), rel=1e-5)
+    assert arm.engine.predict("val", arm.place)["prediction"].tolist() == expected.argmax(1).tolist()
 
 
-def test_the_kept_optimizer_is_a_copy_in_the_layout_of_torch(make):
-    """A71."""
-    engine = make(classifier(), Classification(n_classes=3), selection={"keep_optimizer": True})
-    group = batches(points(10), [10])
-    engine.step(group, [0.1], 0)
-    engine.keep(0)
-    kept = engine.weights(0, "best")["optimizer"]
-    steps = [float(state["step"]) for state in kept["state"].values()]
-    engine.step(group, [0.1], 1)
-    assert steps == [1.0] * 4
-    assert [float(s["step"]) for s in engine.weights(0, "best")["optimizer"]["state"].values()] == steps
-    torch.optim.AdamW(classifier()().parameters()).load_state_dict(kept)
+STATES = [
+    pytest.param(make, build, id=name)
+    for name, make, build in (
+        ("eager", Alone, normalised),
+        ("cohort", InCohort, normalised),
+        ("eager, torch's dropout", Alone, foreign),
+    )
+]
 
 
-@pytest.mark.parametrize("build", [classifier(dropout=0.5), foreign], ids=["own dropout", "torch's dropout"])
+@pytest.mark.parametrize(("make", "build"), STATES)
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 def test_a_restored_engine_goes_on_bit_for_bit(make, build, optimizer):
     """X5."""
-    task, group = Classification(n_classes=3), batches(points(10), [6, 4])
-    whole, first, second = (make(build, task, optimizer=optimizer) for _ in range(3))
+    whole, first, second = (make(build, TASK, points(10), optimizer=optimizer) for _ in range(3))
     for step in range(5):
-        whole.step(group, [0.1 / (step + 1)], step)
+        whole.step([6, 4], 0.1 / (step + 1), step)
     for step in range(2):
-        first.step(group, [0.1 / (step + 1)], step)
-    second.load_state_dict(first.state_dict())
+        first.step([6, 4], 0.1 / (step + 1), step)
+    second.engine.load_state_dict(first.engine.state_dict())
     for step in range(2, 5):
-        second.step(group, [0.1 / (step + 1)], step)
-    assert equal(second.state_dict(), whole.state_dict()) == []
+        second.step([6, 4], 0.1 / (step + 1), step)
+    assert equal(second.engine.state_dict(), whole.engine.state_dict()) == []
+    assert second.loss() == whole.loss()
 
 
-def test_the_gradients_are_gone_after_a_step(make):
-    """A60: set to None, not to zero."""
-    model = classifier()()
-    engine = make(lambda: model, Classification(n_classes=3))
-    engine.step(batches(points(10), [5, 5]), [0.1], 0)
-    assert all(parameter.grad is None for parameter in model.parameters())
+def test_a_state_may_be_stored(make):
+    arm = make(normalised, TASK, points(10))
+    arm.step([10], 0.1, 0)
+    arm.engine.keep(arm.place)
+    check(arm.engine.state_dict())
 
 
 def test_a_step_is_made_at_the_rate_that_it_is_given(make):
-    group = batches(points(10, dtype=torch.float64), [10])
-    task = Classification(n_classes=3)
-    at_one = step_gradients(make(classifier(torch.float64), task, **SGD), group)
-    engine = make(classifier(torch.float64), task, **SGD)
-    before = weights(engine)
-    engine.step(group, [0.25], 0)
-    for name, value in weights(engine).items():
+    columns, build = points(10, dtype=torch.float64), classifier(torch.float64)
+    at_one = step_gradients(make(build, TASK, columns, **SGD), [10])
+    arm = make(build, TASK, columns, **SGD)
+    before = arm.weights()
+    arm.step([10], 0.25, 0)
+    for name, value in arm.weights().items():
         torch.testing.assert_close(before[name] - value, 0.25 * at_one[name], rtol=1e-12, atol=1e-15)
 
 
-def test_evaluation_leaves_training_mode_weights_and_gradients_alone(make):
-    """A62."""
-    seen: list[tuple[bool, bool]] = []
+def test_evaluations_change_nothing(make):
+    """A62: not the weights, the statistics of the normalisation, the gradients or the noise."""
+    quiet, watched = make(normalised, TASK, points(10)), make(normalised, TASK, points(10))
+    for step in range(3):
+        quiet.step([10], 0.1, step)
+        watched.step([10], 0.1, step)
+        watched.engine.evaluate("val", [watched.place])
+        watched.engine.predict("val", watched.place)
+    assert equal(watched.engine.state_dict(), quiet.engine.state_dict()) == []
 
-    class Watching(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(4, 3)
 
-        def forward(self, x: Tensor) -> Tensor:
-            logits: Tensor = self.linear(x)
-            seen.append((self.training, logits.requires_grad))
-            return logits
-
-    engine = make(Watching, Classification(n_classes=3))
-    before = weights(engine)
-    engine.evaluate(0, [points(10)])
-    engine.predict(0, [points(10)])
-    engine.step(batches(points(10), [10]), [0.1], 0)
-    assert seen == [(False, False), (False, False), (True, True)]
-    assert equal(before, weights(engine)) != []  # the step, not the evaluations: see the next line
-    again = make(Watching, Classification(n_classes=3))
-    again.step(batches(points(10), [10]), [0.1], 0)
-    assert equal(weights(again), weights(engine)) == []
+def test_a_retired_neighbour_keeps_every_bit_and_the_member_goes_on_as_before():
+    cohort, undisturbed = (InCohort(normalised, TASK, points(10)) for _ in range(2))
+    for step in range(2):
+        cohort.step([10], 0.1, step)
+        undisturbed.step([10], 0.1, step)
+    cohort.engine.retire(0)
+    neighbour = cohort.engine.weights(0, "current")
+    for step in range(2, 5):
+        cohort.step([10], 0.1, step)
+        undisturbed.step([10], 0.1, step)
+    assert equal(cohort.engine.weights(0, "current"), neighbour) == []
+    assert equal(undisturbed.engine.weights(0, "current"), neighbour) != []
+    assert equal(cohort.weights(), undisturbed.weights()) == []

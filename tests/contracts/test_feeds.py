@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from paceline.data import loader
 from paceline.data.foreign import ForeignFeed
 from paceline.data.loader import ArrayFeed
+from paceline.data.rows import RowFeed, Rows
 from paceline.types import Member
 from tests.contracts.tiny import CPU, MEMBER
 
@@ -40,7 +42,30 @@ def generator_feed(member: Member = MEMBER, accumulation: int = 1) -> ForeignFee
     return loader_feed(member, accumulation, generator=torch.Generator().manual_seed(5))
 
 
-FEEDS = {"arrays": array_feed, "small blocks": small_blocks, "loader": loader_feed, "with generator": generator_feed}
+class Gathered:
+    """The rows of a cohort's feed, gathered for its second member as the engine does."""
+
+    def __init__(self, member: Member = MEMBER, accumulation: int = 1) -> None:
+        members = [Rows(member=m, rows=np.arange(N)) for m in (Member(seed=7), member)]
+        self._feed = RowFeed(members, BATCH, accumulation, CPU)
+        self._columns = {"x": torch.arange(N), "y": torch.arange(N) % 2}
+
+    @property
+    def steps_per_epoch(self) -> tuple[int, ...]:
+        return self._feed.steps_per_epoch[1:]
+
+    def group(self, step: int) -> list[dict[str, torch.Tensor]]:
+        rows = [batch["rows"][1:] for batch in self._feed.group(step)]
+        return [{name: column[own] for name, column in self._columns.items()} for own in rows]
+
+
+FEEDS = {
+    "arrays": array_feed,
+    "small blocks": small_blocks,
+    "rows": Gathered,
+    "loader": loader_feed,
+    "loader with generator": generator_feed,
+}
 
 
 @pytest.fixture(params=FEEDS.values(), ids=FEEDS)
@@ -103,3 +128,9 @@ def test_the_order_is_the_members_own(make):
     members = [MEMBER, Member(seed=43), Member(seed=42, fold=0), Member(seed=42, fold=1)]
     assert len({tuple(epoch(make(member), 0)) for member in members}) == 4
     assert epoch(make(Member(variant="lstm", seed=42)), 0) == epoch(make(), 0)
+
+
+def test_feeds_of_data_in_memory_agree_on_the_order():
+    """So that a member has the same batches whichever engine trains it."""
+    for number in range(3):
+        assert epoch(Gathered(), number) == epoch(array_feed(), number) == epoch(small_blocks(), number)

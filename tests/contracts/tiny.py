@@ -17,7 +17,8 @@ from paceline.run.folder import Run
 from paceline.train.cohort import Trainee
 from paceline.train.config import TrainingConfig
 from paceline.train.control import LoopControl
-from paceline.train.learner import GradientLearner
+from paceline.train.engine_eager import EagerEngine
+from paceline.train.learner import EngineAndFeed, GradientLearner, seeded_model
 from paceline.train.saving import Saver
 from paceline.types import Member, Record
 
@@ -98,15 +99,14 @@ class Cohort:
         self.training = TrainingConfig(**{**defaults, **training})
         self.control, self.store = LoopControl(), Store(folder)
         saver = Saver(self.store, self.training.save, {}, {})
-        self.learner = GradientLearner(
-            task=task, build_model=build_model, device=CPU, saver=saver, control=self.control
-        )
         feed = ArrayFeed(columns, member, self.training.batch_size, self.training.gradient_accumulation_steps)
         passes = {"val": ArrayPass(columns, 16)} | ({} if test is None else {"test": ArrayPass(test, 16)})
-        trainee = Trainee(member=member, training=self.training, passes=passes)
-        self.restored = self.learner.prepare(feed, [trainee])
-        self.state = self.learner.cohort
-        self.records = self.learner.fit(feed, [trainee])
+        engine = EagerEngine(seeded_model(build_model, member), task, self.training, member, passes, CPU)
+        data, trainees = EngineAndFeed(engine, feed), [Trainee(member=member, training=self.training)]
+        learner = GradientLearner(saver=saver, control=self.control)
+        self.restored = learner.prepare(data, trainees)
+        self.state = learner.cohort
+        self.records = learner.fit(data, trainees)
 
     def run(self) -> list[Record]:
         """Train to the end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from paceline.checkpoint.store import Store, read_state
 from paceline.checkpoint.tree import equal
 from paceline.run.folder import Run
 from paceline.train.cohort import CohortTraining
+from paceline.types import Cohort
 from tests.e2e.forked import forked
 
 MEMBERS = ("seed1", "seed2")
@@ -23,7 +24,8 @@ SAMPLES, STEPS_PER_EPOCH = 60, 3
 OVERRIDES = [
     "data=npz", "model.channels=[8]", "model.hidden_size=8", "training.num_epochs=10", "training.batch_size=8",
     "training.gradient_accumulation_steps=2", "training.schedule.name=plateau", "training.schedule.patience=0",
-    "training.save.every_steps=2", "members.seeds=[1,2]", "numerics.threads=1",
+    "data.split.val_fraction=0.2", "training.save.every_steps=2", "members.seeds=[1,2]", "numerics.threads=1", "training.processes=1",
+    "training.compile=false",
 ]  # fmt: skip
 
 
@@ -33,17 +35,18 @@ class Resumed:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def start(self, cohort: str, number: int, of: int, num_epochs: int, resumed_at: int) -> None:
+    def start(self, cohort: Cohort, number: int, of: int, num_epochs: int, resumed_at: int) -> None:
         with self._path.open("a") as file:
-            file.write(f"{cohort} {resumed_at}\n")
+            file.write(f"{cohort.id} {resumed_at}\n")
 
-    def record(self, record: object) -> None: ...
+    def record(self, cohort: str, record: object) -> None: ...
 
     def end(self, cohort: str, skipped: bool) -> None: ...
 
 
-def start(runs: Path, name: str, data: Path) -> None:
-    train("pain", [*OVERRIDES, f"data.path={data}"], runs=runs, name=name)
+def start(runs: Path, name: str, reference: Reference) -> None:
+    overrides = [*OVERRIDES, f"training.engine={reference.engine}", f"data.path={reference.data}"]
+    train("pain", overrides, runs=runs, name=name)
 
 
 def differences(run: Path, reference: Path) -> list[str]:
@@ -67,22 +70,28 @@ def _bytes(run: Path, name: str) -> bytes:
 class Reference:
     """A run that was never killed, its data, and how long it trained."""
 
+    engine: str
     path: Path
     data: Path
-    seconds: float
+    seconds: float = 0.0
+
+    @property
+    def cohorts(self) -> dict[str, list[str]]:
+        return {c["id"]: c["members"] for c in Run(self.path).read_json("plan.json")["cohorts"]}
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+@pytest.fixture(scope="module", params=["eager", "cohort"])
+def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     runs = tmp_path_factory.mktemp("reference")
     rng = np.random.default_rng(0)
     data = runs / "data.npz"
     lengths = rng.integers(3, 7, SAMPLES)
     np.savez(data, X=rng.normal(size=(SAMPLES, 6, 3)), y=np.arange(SAMPLES) % 3, lengths=lengths)
-    start(runs, "warm", data)  # imports everything once, so that the children start at once
+    whole = Reference(request.param, runs / "whole", data)
+    start(runs, "warm", whole)  # imports everything once, so that the children start at once
     started = time.monotonic()
-    assert forked(lambda: start(runs, "whole", data)) == 0
-    return Reference(runs / "whole", data, time.monotonic() - started)
+    assert forked(lambda: start(runs, "whole", whole)) == 0
+    return replace(whole, seconds=time.monotonic() - started)
 
 
 def killed_and_resumed(runs: Path, name: str, reference: Reference, after: float) -> tuple[bool, bool]:
@@ -91,17 +100,17 @@ def killed_and_resumed(runs: Path, name: str, reference: Reference, after: float
     Returns whether the kill hit a living run, and whether a checkpoint was there.
     """
     run = runs / name
-    fired = forked(lambda: start(runs, name, reference.data), after, once=Run(run).is_run) is None
-    saved = {member: Store(run / "checkpoints" / member).latest() for member in MEMBERS}
-    done = {member: (run / "logs" / f"{member}.done").exists() for member in MEMBERS}
+    fired = forked(lambda: start(runs, name, reference), after, once=Run(run).is_run) is None
+    saved = {cohort: Store(run / "checkpoints" / cohort).latest() for cohort in reference.cohorts}
+    done = {cohort: (run / "logs" / f"{cohort}.done").exists() for cohort in reference.cohorts}
     seen = runs / f"{name}.txt"
     assert forked(lambda: resume(run, observer=Resumed(seen))) == 0
     went_on = dict(line.split() for line in seen.read_text().splitlines()) if seen.exists() else {}
-    for member, found in saved.items():
-        if found is not None and not done[member]:
+    for cohort, found in saved.items():
+        if found is not None and not done[cohort]:
             step, state = found
             assert step > 0
-            assert int(went_on[member]) == step // STEPS_PER_EPOCH, "went on elsewhere than at the checkpoint"
+            assert int(went_on[cohort]) == step // STEPS_PER_EPOCH, "went on elsewhere than at the checkpoint"
             assert state["cohort"]["step"] == step
     return fired, any(found is not None for found in saved.values())
 
@@ -121,7 +130,7 @@ def test_twenty_kills_at_random_instants_change_no_bit(reference: Reference, tmp
 
 def test_killed_again_and_again_it_still_ends_at_the_same_bits(reference: Reference, tmp_path: Path) -> None:
     run = tmp_path / "often"
-    forked(lambda: start(tmp_path, "often", reference.data), 0.1 * reference.seconds, once=Run(run).is_run)
+    forked(lambda: start(tmp_path, "often", reference), 0.1 * reference.seconds, once=Run(run).is_run)
     kills = 0
     while forked(lambda: resume(run), 0.25 * reference.seconds) is None and kills < 10:
         kills += 1
@@ -134,11 +143,12 @@ def test_the_same_comparison_fails_when_a_resume_forgets_the_optimizer(
     reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The known-broken variant: the moments of AdamW are lost on restore."""
+    moments = {"eager": "optimizer", "cohort": "moments"}[reference.engine]
     honest = CohortTraining.load_state_dict
 
     def forgetful(self: CohortTraining, state: dict) -> None:
-        fresh = self.engine.state_dict()["optimizer"]
-        honest(self, {**state, "engine": {**state["engine"], "optimizer": fresh}})
+        fresh = self.engine.state_dict()[moments]
+        honest(self, {**state, "engine": {**state["engine"], moments: fresh}})
 
     monkeypatch.setattr(CohortTraining, "load_state_dict", forgetful)
     for attempt in range(6):

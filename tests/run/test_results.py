@@ -213,14 +213,17 @@ def interrupted(folder, *overrides, member="seed42", epoch=2, code=130):
     return open_run(folder / "run")
 
 
+@pytest.mark.parametrize("engine", ["eager", "cohort"])
 @pytest.mark.parametrize(("member", "epoch"), [("seed42", 1), ("seed43", 2), ("seed44", 3)])
-def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, member, epoch):
-    whole = train(tmp_path / "whole", "members.seeds=3", TEST)
-    begun = interrupted(tmp_path, "members.seeds=3", TEST, member=member, epoch=epoch)
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, member, epoch, engine):
+    options = ["members.seeds=3", f"training.engine={engine}", "training.processes=1", TEST]
+    whole = train(tmp_path / "whole", *options)
+    begun = interrupted(tmp_path, *options, member=member, epoch=epoch)
     assert not (begun.path / "summary.json").exists()
     published = begun.member_folder(member) / "latest.pt"
     assert torch.load(published, weights_only=True)["epoch"] == epoch  # there is something to look at
-    assert Store(begun.path / "checkpoints" / member).steps()[-1] == 4 * epoch
+    (cohort,) = [c["id"] for c in begun.read_json("plan.json")["cohorts"] if member in c["members"]]
+    assert Store(begun.path / "checkpoints" / cohort).steps()[-1] == 4 * epoch
     done = paceline.resume(begun, use=[USE])
     assert equal(result(done), result(whole)) == []
     assert (done.path / "members.csv").read_bytes() == (whole.path / "members.csv").read_bytes()

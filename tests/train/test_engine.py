@@ -36,6 +36,10 @@ class Linear(nn.Module):
         return logits
 
 
+def eager(model: nn.Module, **training: object) -> EagerEngine:
+    return EagerEngine(model, TASK, TrainingConfig(**training), MEMBER, {"val": [points(10)]}, CPU)
+
+
 def group(scale: float = 1.0, dtype: torch.dtype = torch.float32) -> list[dict[str, Tensor]]:
     columns = points(10, dtype=dtype)
     return [{"x": scale * columns["x"].unsqueeze(0), "y": columns["y"].unsqueeze(0)}]
@@ -50,7 +54,7 @@ def gradient(scale: float = 1.0) -> dict[str, Tensor]:
 
 def change(scale: float = 1.0, **training: object) -> dict[str, Tensor]:
     """The change of zero weights by one step of plain gradient descent at rate 1: the gradient as it was used."""
-    engine = EagerEngine(Linear(torch.float64), TASK, TrainingConfig(**SGD, **training), MEMBER, CPU)
+    engine = eager(Linear(torch.float64), **SGD, **training)
     engine.step(group(scale, torch.float64), [1.0], 0)
     return {name: -value for name, value in engine.weights(0, "current")["model"].items()}
 
@@ -89,9 +93,7 @@ def test_no_value_or_zero_turns_clipping_off(off):
 
 def test_gradients_are_unscaled_before_they_are_clipped():
     """A58, X2: a scale of 65536 changes nothing, where clipping before would leave a norm of 5 / 65536."""
-    config = TrainingConfig(**SGD, gradient_clip={"mode": "norm", "value": 5.0})
-    model = Linear()
-    engine = EagerEngine(model, TASK, config, MEMBER, CPU)
+    engine = eager(Linear(), **SGD, gradient_clip={"mode": "norm", "value": 5.0})
     # The scaler of float16 on CUDA, which also runs here.
     engine._scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, enabled=True)
     engine._scaled = True
@@ -103,11 +105,11 @@ def test_gradients_are_unscaled_before_they_are_clipped():
 
 def test_bfloat16_on_a_cpu_is_used_when_asked_for():
     model = Linear()
-    engine = EagerEngine(model, TASK, TrainingConfig(amp={"enabled": True}), MEMBER, CPU)
+    engine = eager(model, amp={"enabled": True})
     engine.step(group(), [0.01], 0)
     assert model.seen is torch.bfloat16
     assert model.linear.weight.dtype is torch.float32
-    values = engine.evaluate(0, [points(10)])
+    (values,) = engine.evaluate("val", [0])
     assert 0 < values["loss"] < 2
     assert model.seen is torch.bfloat16
 
@@ -115,7 +117,7 @@ def test_bfloat16_on_a_cpu_is_used_when_asked_for():
 def test_mixed_precision_is_off_on_a_cpu_unless_asked_for():
     """A57, X2."""
     model = Linear()
-    engine = EagerEngine(model, TASK, TrainingConfig(), MEMBER, CPU)
+    engine = eager(model)
     engine.step(group(), [0.01], 0)
     assert model.seen is torch.float32
     assert not engine._scaler.is_enabled()
@@ -143,10 +145,9 @@ def test_weight_decay_shows_at_zero_gradient(decay):
     """Decoupled, as AdamW has it: w x (1 - rate x decay)."""
     model = nn.Sequential(nn.Linear(4, 3))
     nn.init.ones_(model[0].weight)
-    config = TrainingConfig(weight_decay=decay)
     # An input of zeros: the gradient of the weights is zero, that of the bias is not.
     columns = {"x": torch.zeros(1, 9, 4), "y": torch.arange(9).unsqueeze(0) % 3}
-    engine = EagerEngine(model, TASK, config, MEMBER, CPU)
+    engine = eager(model, weight_decay=decay)
     engine.step([columns], [0.1], 0)
     torch.testing.assert_close(engine.weights(0, "current")["model"]["0.weight"], torch.full((3, 4), 1 - 0.1 * decay))
 
@@ -155,6 +156,43 @@ def test_frozen_parameters_stay_as_they_are():
     model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
     model[0].requires_grad_(False)
     before = model[0].weight.clone()
-    engine = EagerEngine(model, TASK, TrainingConfig(gradient_clip={"value": 1.0}), MEMBER, CPU)
+    engine = eager(model, gradient_clip={"value": 1.0})
     engine.step(group(), [0.1], 0)
     assert torch.equal(model[0].weight, before)
+
+
+def test_the_gradients_are_gone_after_a_step():
+    """A60: set to None, not to zero."""
+    model = Linear()
+    eager(model).step([*group(), *group()], [0.1], 0)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_kept_optimizer_is_a_copy_in_the_layout_of_torch():
+    """A70, A71."""
+    engine = eager(Linear(), selection={"keep_optimizer": True})
+    engine.step(group(), [0.1], 0)
+    engine.keep(0)
+    kept = engine.weights(0, "best")["optimizer"]
+    engine.step(group(), [0.1], 1)
+    assert [float(moments["step"]) for moments in kept["state"].values()] == [1.0, 1.0]
+    again = engine.weights(0, "best")["optimizer"]
+    assert [float(moments["step"]) for moments in again["state"].values()] == [1.0, 1.0]
+    torch.optim.AdamW(Linear().parameters()).load_state_dict(kept)
+
+
+def test_evaluation_is_without_gradients_and_in_evaluation_mode():
+    """A62."""
+    seen: list[tuple[bool, bool]] = []
+
+    class Watching(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            seen.append((self.training, logits.requires_grad))
+            return logits
+
+    engine = eager(Watching(4, 3))
+    engine.evaluate("val", [0])
+    engine.predict("val", 0)
+    engine.step(group(), [0.1], 0)
+    assert seen == [(False, False), (False, False), (True, True)]

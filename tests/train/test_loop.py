@@ -54,7 +54,7 @@ def test_a_record_is_seen_before_the_next_step_is_made(cohort):
     for record in made.records:
         if record.split in ("train", "val"):
             assert made.state.at == record.step
-            now = made.state.engine.evaluate(0, made.state.trainees[0].passes["val"])
+            (now,) = made.state.engine.evaluate("val", [0])
             if record.split == "val":
                 assert record.values["loss"] == now["loss"]
 

@@ -92,6 +92,8 @@ class Recurrent(nn.Module):
             if len(directions) == 2:
                 outputs = torch.cat([outputs, reverse_valid(directions[1], mask_BT)], 2)
             x = zero_padding(outputs, mask_BT)
+        if stacked and mask_BT is None:
+            x = x.clone()  # else a caller that changes it in place would meet the kept states
         return x, torch.cat([last_valid(each, mask_BT) for each in directions], 1)
 
 

@@ -58,7 +58,7 @@ def recurrence(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
     x: (M, T, B, F). w_ih: (M, G, F). w_hh: (M, G, H). b_ih, b_hh: (M, G). All are float32 or float64 alike. Can be
     differentiated once, in reverse.
     """
-    outputs: Tensor = _Forward.apply(x, w_ih, w_hh, b_ih, b_hh, kind)[0]
+    outputs: Tensor = _Forward.apply(x, w_ih, w_hh, b_ih, b_hh, kind)[0]  # type: ignore[no-untyped-call]
     return outputs
 
 
@@ -153,12 +153,12 @@ class _Forward(Function):
             return (None,) * 6
         needs_x = ctx.needs_input_grad[0]
         with torch.autocast(grad.device.type, enabled=False):
-            found = _Backward.apply(grad, *ctx.saved_tensors, ctx.kind, needs_x)
+            found = _Backward.apply(grad, *ctx.saved_tensors, ctx.kind, needs_x)  # type: ignore[no-untyped-call]
         return found[4] if needs_x else None, *found[:4], None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], int]:
-        found = _Forward.apply(*merge_members(info.batch_size, in_dims, arguments))
+        found = _Forward.apply(*merge_members(info.batch_size, in_dims, arguments))  # type: ignore[no-untyped-call]
         return tuple(each.unflatten(0, (info.batch_size, -1)) for each in found), 0
 
 
@@ -179,5 +179,5 @@ class _Backward(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], int]:
-        found = _Backward.apply(*merge_members(info.batch_size, in_dims, arguments))
+        found = _Backward.apply(*merge_members(info.batch_size, in_dims, arguments))  # type: ignore[no-untyped-call]
         return tuple(each.unflatten(0, (info.batch_size, -1)) for each in found), 0

@@ -22,9 +22,7 @@ def check_comparable(arms: Sequence[Arm]) -> list[str]:
     unknown = [arm.name for arm in arms if not arm.design.fingerprint]
     if not unknown:
         return []
-    return [
-        f"Not checked: that {', '.join(unknown)} stands on the same data and splits as the others: there is no record."
-    ]
+    return [f"Not checked: whether data and splits are the same, of which {', '.join(unknown)} has no record."]
 
 
 def _check_folds(a: Arm, b: Arm) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from paceline.report.scale import Scale, padded, tick_text
 from paceline.report.svg import Element, element, picture, text_of
 
-_ROW, _TOP, _FOOT, _SIDE = 46, 26, 40, 12
+_ROW, _TOP, _FOOT, _SIDE = 46, 10, 40, 4
 _LONGEST = 30  # characters of a name beside its figures
 
 
@@ -57,7 +57,7 @@ def forest(plot: Forest) -> str:
 
 def _axis(root: Element, plot: Forest, x: Scale, floor: float) -> None:
     group = element("g", root, css="axes")
-    values = x.ticks(6)
+    values = x.ticks(4)
     write = tick_text(values)
     element("line", group, css="axis", x1=x.start, x2=x.end, y1=floor, y2=floor)
     for value in values:

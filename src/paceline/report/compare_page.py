@@ -148,7 +148,7 @@ def _sides(sides: list[Side], index: int) -> Table:
     """Every arm with its mean, interval and members; one scale for all."""
     rows = [_metric(side) for side in sides]
     columns = [("", "name"), ("members", "number"), ("mean", "number"), ("95\u202f% interval", "number")]
-    columns += [("std", "number"), ("members", "plot")]
+    columns += [("std", "number"), ("each", "plot")]
     cells: list[list[Cell]] = []
     for number, (side, row) in enumerate(zip(sides, rows, strict=True)):
         n = f"{len(finite(side.values)):,}" + (f" and {side.failed} failed" if side.failed else "")

@@ -125,7 +125,7 @@ def _flips(pair: Pair) -> str:
     flips = pair.flips
     assert flips is not None
     how = f"all {2**flips.n:,}" if flips.exact else f"{FLIPS:,} random"
-    text = f"p {p_text(flips.p)}, {how} sign flips of {count(flips.n, 'pair')}"
+    text = f"p {flips.p:.3g}, {how} sign flips of {count(flips.n, 'pair')}"
     if flips.smallest > ALPHA:
         text += f"; so few cannot go below {flips.smallest:g}, the verdict leans on the t distribution"
     elif "corrected" in pair.difference.method or "overlapping" in pair.difference.method:

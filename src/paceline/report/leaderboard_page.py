@@ -32,7 +32,7 @@ class Page:
     title: str
     heading: str
     lead: str
-    groups: list[tuple[str, str, Table]]
+    groups: list[tuple[str, str, str, Table]]
     caution: str = CAUTION
 
 
@@ -61,7 +61,7 @@ def page_of(found: Leaderboard) -> Page:
         title=f"{folder} · paceline runs",
         heading=folder,
         lead=f"{count(runs, 'run')}, the best first in each table.",
-        groups=[(group.heading, _by(group), _table(group, index)) for index, group in enumerate(found.groups)],
+        groups=[(g.heading, g.metric, better(g.metric), _table(g, index)) for index, g in enumerate(found.groups)],
     )
 
 
@@ -103,19 +103,20 @@ def _table(group: Group, index: int) -> Table:
     rows = [entry.result for entry in group.entries if entry.result is not None]
     tests = any(entry.test for entry in group.entries)
     columns = [("run", "name"), ("model", "text"), ("members", "number"), (label(group.metric), "number")]
-    columns += [("95\u202f% interval", "number"), ("members", "plot")]
+    columns += [("95\u202f% interval", "number"), ("each", "plot")]
     columns += (
         [(f"test {label(group.metric, with_split=False)}", "number"), ("95\u202f% interval", "number")] if tests else []
     )
-    columns += [("made", "text"), ("status", "text")]
+    told = any(entry.status != "finished" for entry in group.entries)
+    columns += [("made", "text"), *([("status", "why")] if told else [])]
     cells: list[list[Cell]] = []
     for number, entry in enumerate(group.entries):
         strip: Cell = ""
         if entry.result is not None:
             strip = metric_strip(entry.result, f"run-{index}-{number}", limits_for(group.metric, rows))
         test = list(_figures(entry.test)) if tests else []
-        cells.append([_link(entry), _model(entry), _members(entry), *_figures(entry.result), strip, *test, entry.day,
-                      _status(entry)])  # fmt: skip
+        row = [_link(entry), _model(entry), _members(entry), *_figures(entry.result), strip, *test, entry.day]
+        cells.append([*row, *([_status(entry)] if told else [])])
     return Table(columns=columns, rows=cells)
 
 

@@ -14,6 +14,7 @@ from paceline.errors import ModelError, RunError
 from paceline.models.vectorise import is_recurrent, why_not
 from paceline.run.costs import Facts, cohort_seconds, eager_seconds
 from paceline.run.inputs import InMemory
+from paceline.train.learner import seeded_model
 from paceline.types import Cohort, Plan
 
 if TYPE_CHECKING:
@@ -58,14 +59,23 @@ def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
             (path, repr(value)) for path, value in flatten(job.config.tree())
             if not path.startswith(("members", *FREE))
         ]  # fmt: skip
-        groups.setdefault((tuple(shared), isinstance(job.inputs, InMemory)), []).append(job)
+        # A task is compared by value where it is a frozen dataclass (class weights may differ between folds).
+        groups.setdefault((tuple(shared), isinstance(job.inputs, InMemory), _hashable(job.task)), []).append(job)
     return list(groups.values())
+
+
+def _hashable(task: object) -> object:
+    try:
+        hash(task)
+    except TypeError:
+        return id(task)
+    return task
 
 
 def _cohorts(jobs: Sequence[Job], device: torch.device, processes: int) -> list[Cohort]:
     """Choose engine, compilation and width for members of equal shape."""
     training = jobs[0].config.training
-    model = jobs[0].build_model()
+    model = seeded_model(jobs[0].build_model, jobs[0].member)
     reason = _why_not(jobs[0], model)
     eager = [Cohort(id=job.member.id, members=(job.member.id,)) for job in jobs]
     if training.engine == "cohort" and reason is not None:
@@ -139,7 +149,8 @@ def _flops(job: Job) -> float:
     """Operations of one optimizer step of one member, estimated."""
     shape = job.inputs.spec.shapes.get("x", (1,))
     positions = job.config.training.batch_size * (shape[0] if len(shape) > 1 else 1)
-    return 6.0 * positions * sum(p.numel() for p in job.build_model().parameters())
+    model = seeded_model(job.build_model, job.member)
+    return 6.0 * positions * sum(p.numel() for p in model.parameters())
 
 
 def members_of(plan: Plan) -> set[str]:

@@ -69,7 +69,7 @@ def _weights_file(
         "member": job.member.id,
         "model_state_dict": kept["model"],
         "epoch": epoch,
-        "step": selection["step"] if which == "best" else cohort.at,
+        "step": selection["step"] if which == "best" else cohort.step_of(k),
         "metrics": {f"val_{name}": value for name, value in last[-1]["values"].items()} if last else {},
         "selection": dict(selection),
         "config": job.config.tree(),

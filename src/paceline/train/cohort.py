@@ -75,15 +75,13 @@ class Status(enum.StrEnum):
     FAILED = "failed"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Progress:
     """Where one member is."""
 
     status: Status = Status.TRAINING
     reason: str = ""
-
-    def end(self, status: Status, reason: str) -> None:
-        self.status, self.reason = status, reason
+    ended_at: int | None = None  # the step at which its training ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +113,12 @@ class CohortTraining:
 
     def epoch(self, k: int) -> int:
         """Finished epochs of member k."""
-        return self.at // self.feed.steps_per_epoch[k]
+        return self.step_of(k) // self.feed.steps_per_epoch[k]
+
+    def step_of(self, k: int) -> int:
+        """Optimizer steps that member k has made: it stands still once its training has ended."""
+        ended_at = self.progress[k].ended_at
+        return self.at if ended_at is None else ended_at
 
     def active(self) -> bool:
         return any(progress.status is Status.TRAINING for progress in self.progress)
@@ -145,17 +148,17 @@ class CohortTraining:
 
     def end(self, k: int, status: Status, reason: str) -> None:
         """End a member's training."""
-        self.progress[k].end(status, reason)
+        self.progress[k] = Progress(status, reason, self.at)
         self.engine.retire(k)
 
     def record(self, k: int, split: str, values: Mapping[str, Value]) -> Record:
-        return Record(member=self.members[k], step=self.at, epoch=self.epoch(k), split=split, values=values)
+        return Record(member=self.members[k], step=self.step_of(k), epoch=self.epoch(k), split=split, values=values)
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "step": self.at,
             "evaluated_at": self._evaluated_at,
-            "progress": [{"status": str(p.status), "reason": p.reason} for p in self.progress],
+            "progress": [{"status": str(p.status), "reason": p.reason, "at": p.ended_at} for p in self.progress],
             "selectors": [selector.state_dict() for selector in self.selectors],
             "schedules": [schedule.state_dict() for schedule in self.schedules],
             "engine": self.engine.state_dict(),
@@ -165,7 +168,7 @@ class CohortTraining:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         assert tuple(state["members"]) == self.members, "the state belongs to other members"
         self.at, self._evaluated_at = state["step"], state["evaluated_at"]
-        self.progress = [Progress(Status(p["status"]), p["reason"]) for p in state["progress"]]
+        self.progress = [Progress(Status(p["status"]), p["reason"], p["at"]) for p in state["progress"]]
         for selector, saved in zip(self.selectors, state["selectors"], strict=True):
             selector.load_state_dict(saved)
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):

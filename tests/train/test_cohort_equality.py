@@ -1,0 +1,158 @@
+"""A member of a cohort has the result that it would have alone: with noise, folds, and neighbours that stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from paceline.api.runs import train
+from paceline.checkpoint.tree import equal
+from paceline.run.folder import Run
+
+RECIPE = Path(__file__).parent / "double_recipe.py"
+KINDS = {
+    "mlp": ["data=rows", "model=mlp"],
+    "gru": ["data=sequences", "model=double_gru"],
+    "conv_gru with batch norm": ["data=sequences", "model=double_conv_gru"],
+}
+EIGHT = [
+    "members.seeds=[3]", "members.folds=2", "training.optimizer=adamw",
+    "members.vary={training.learning_rate:[0.003,0.02],model.dropout:[0.0,0.25]}",
+]  # fmt: skip
+
+
+def run(folder: Path, name: str, engine: str, *overrides: str) -> Run:
+    texts = ["task=double", f"training.engine={engine}", "training.compile=false", "training.processes=1", *overrides]
+    return train(overrides=texts, use=[RECIPE], runs=folder, name=name)
+
+
+def rows(run: Run) -> dict[tuple[str, int, str], dict[str, float]]:
+    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    return {(line["member"], line["epoch"], line["split"]): line["values"] for line in lines}
+
+
+def assert_same_results(together: Run, alone: Run, members: list[str] | None = None) -> None:
+    ours, theirs = rows(together), rows(alone)
+    keys = [key for key in theirs if members is None or key[0] in members]
+    assert set(keys) <= set(ours)
+    assert len(keys) > 6
+    for key in keys:
+        assert ours[key]["loss"] == pytest.approx(theirs[key]["loss"], abs=1e-9), key
+    selected = {m["id"]: (m["selection"]["epoch"], m["status"]) for m in together.summary["members"]}
+    for member in alone.summary["members"]:
+        if members is None or member["id"] in members:
+            assert selected[member["id"]] == (member["selection"]["epoch"], member["status"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(["training.schedule.name=cosine"], id="cosine"),
+        pytest.param(["training.early_stopping.patience=1", "training.schedule.name=plateau",
+                      "training.schedule.patience=0"], id="early stops and plateaus"),
+        pytest.param(["training.gradient_clip.value=0.5", "training.gradient_accumulation_steps=2"],
+                     id="clipping and accumulation"),
+        pytest.param(["loss.label_smoothing=0.1"], id="label smoothing"),
+    ],
+)  # fmt: skip
+def test_eight_members_together_are_the_eight_alone(kind: str, extra: list[str], tmp_path: Path) -> None:
+    together = run(tmp_path, "together", "cohort", *KINDS[kind], *EIGHT, *extra)
+    plan = together.read_json("plan.json")
+    assert [len(cohort["members"]) for cohort in plan["cohorts"]] == [8]
+    assert_same_results(together, run(tmp_path, "alone", "eager", *KINDS[kind], *EIGHT, *extra))
+
+
+def test_folds_with_class_weights_of_their_own_are_cohorts_of_their_own(tmp_path: Path) -> None:
+    extra = [*KINDS["mlp"], "data.samples=47", "members.seeds=2", "members.folds=3", "loss.class_weights=balanced"]
+    together = run(tmp_path, "together", "cohort", *extra)
+    assert len(together.read_json("plan.json")["cohorts"]) > 1
+    assert_same_results(together, run(tmp_path, "alone", "eager", *extra))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_every_optimizer_is_torch_s_own(optimizer: str, tmp_path: Path) -> None:
+    extra = [*KINDS["mlp"], "members.seeds=3", f"training.optimizer={optimizer}", "training.weight_decay=0.1"]
+    assert_same_results(run(tmp_path, "together", "cohort", *extra), run(tmp_path, "alone", "eager", *extra))
+
+
+def test_seed_7_alone_is_seed_7_among_sixteen_of_which_others_stop(tmp_path: Path) -> None:
+    extra = [
+        *KINDS["conv_gru with batch norm"],
+        "training.early_stopping.patience=2",
+        "training.num_epochs=14",
+        "training.learning_rate=0.02",
+    ]
+    seeds = ",".join(str(seed) for seed in range(7, 23))
+    among = run(tmp_path, "among", "cohort", *extra, f"members.seeds=[{seeds}]")
+    ended = {member["epochs"] for member in among.summary["members"]}
+    assert len(ended) > 1, "no neighbour stopped earlier than another"
+    alone = run(tmp_path, "alone", "cohort", *extra, "members.seeds=[7]")
+    assert_same_results(among, alone, ["seed7"])
+
+
+def test_a_neighbour_that_stops_changes_no_bit(tmp_path: Path) -> None:
+    """The same cohort, once with a callback that stops half of it: the others keep every bit."""
+    extra = [*KINDS["conv_gru with batch norm"], "members.seeds=4"]
+    whole = run(tmp_path, "whole", "cohort", *extra)
+
+    def stop(record, control) -> None:
+        if record.epoch == 2 and record.member in ("seed43", "seed45"):
+            control.stop(record.member)
+
+    texts = ["task=double", "training.engine=cohort", "training.compile=false", "training.processes=1", *extra]
+    half = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="half", callbacks=[stop])
+    assert {m["id"]: m["epochs"] for m in half.summary["members"]} == {
+        "seed42": 6, "seed43": 2, "seed44": 6, "seed45": 2,
+    }  # fmt: skip
+    for member in ("seed42", "seed44"):
+        assert equal(whole.best(member)["model_state_dict"], half.best(member)["model_state_dict"]) == []
+    mine, theirs = rows(whole), rows(half)
+    kept = [key for key in theirs if key[0] in ("seed42", "seed44")]
+    assert [mine[key] for key in kept] == [theirs[key] for key in kept]
+
+
+def test_an_idle_member_keeps_every_bit_while_others_train(tmp_path: Path) -> None:
+    extra = [*KINDS["mlp"], "members.seeds=[1,2]"]
+
+    def stop(record, control) -> None:
+        if record.epoch == 2:
+            control.stop("seed1")
+
+    texts = ["task=double", "training.engine=cohort", "training.compile=false", "training.processes=1", *extra]
+    stopped = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="stopped", callbacks=[stop])
+    short = run(tmp_path, "short", "cohort", *extra, "training.num_epochs=2")
+    a, b = (r.member_folder("seed1") / "latest.pt" for r in (stopped, short))
+    from paceline.checkpoint.store import read_state
+
+    first, second = read_state(a), read_state(b)
+    assert equal(first["model_state_dict"], second["model_state_dict"]) == []
+    assert equal(first["optimizer_state_dict"]["state"], second["optimizer_state_dict"]["state"]) == []
+
+
+def test_a_cohort_run_twice_has_the_same_bits(tmp_path: Path) -> None:
+    extra = [*KINDS["conv_gru with batch norm"], *EIGHT]
+    first, second = (run(tmp_path, name, "cohort", *extra) for name in ("first", "second"))
+    assert (first.path / "log.jsonl").read_bytes() == (second.path / "log.jsonl").read_bytes()
+    for member in first.members:
+        assert equal(first.best(member), second.best(member)) == []
+
+
+@pytest.mark.slow
+def test_the_compiled_step_has_the_gradients_of_the_eager_one(tmp_path: Path) -> None:
+    """Compiled and eager members agree in float64 to 1e-9 at every epoch."""
+    extra = [*KINDS["mlp"], "members.seeds=3", "training.gradient_clip.value=1.0"]
+    texts = ["task=double", "training.engine=cohort", "training.compile=true", "training.processes=1", *extra]
+    compiled = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="compiled")
+    assert compiled.read_json("plan.json")["cohorts"][0]["compile"] is True
+    assert_same_results(compiled, run(tmp_path, "alone", "eager", *extra))
+
+
+def test_members_of_unequal_folds_are_padded_and_still_as_alone(tmp_path: Path) -> None:
+    extra = [*KINDS["gru"], "data.samples=47", "members.seeds=[1]", "members.folds=3"]
+    together = run(tmp_path, "together", "cohort", *extra)
+    sizes = {len(split["train"]) for split in together.read_json("splits.json")["splits"]}
+    assert len(sizes) > 1, "the folds must differ in size"
+    assert_same_results(together, run(tmp_path, "alone", "eager", *extra))
