@@ -145,6 +145,7 @@ def test_a_tracker_that_cannot_be_started_is_one_error(write):
     with pytest.raises(ConfigError, match="tracker cannot be started: OSError: no route to host") as caught:
         paceline.train("blobs", ["tracking.lines.enabled=true"], use=[USE, write(text)], name="own")
     assert caught.value.where == "tracking.lines"
+    assert not Path("runs/own").exists()
 
 
 def test_a_recipe_of_ones_own_may_bear_the_name_of_a_built_in_one(write):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +12,14 @@ from paceline import recipes
 from paceline.config.tree import merge, read_yaml, undot
 from paceline.errors import ConfigError, PacelineError, RunError
 from paceline.run.build import Prepared, build
-from paceline.run.config import RunConfig, resolve
+from paceline.run.config import GIVEN, RunConfig, resolve
 from paceline.run.execute import Observer, execute
 from paceline.run.folder import Run, claim, new_name, open_run
 from paceline.run.plan import plan_from_json
 from paceline.run.recipe import Extension, Recipe
 from paceline.run.start import Overrides, compose_config, create_run, reopen
 from paceline.run.use import file_sha256, load_extension
+from paceline.track.config import check_tracker
 from paceline.track.queue import TrackerQueue
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from paceline.types import Consumer, Plan, Tracker
 
 PathLike = str | Path
+LOG = logging.getLogger("paceline")
 
 
 def configure(
@@ -79,10 +83,15 @@ def train(
     path = claim(Path(runs), name or new_name(resolved.task.name, resolved.model.name), overwrite=overwrite)
     plan = None if config is None else _plan_beside(Path(config), resolved)
     prepared = build(resolved, recipe, config_dir=None if config_dir is None else Path(config_dir), plan=plan)
-    run = create_run(path, prepared, [Path(path) for path in use])
-    return execute_and_report(
-        run, prepared, use=[Path(path) for path in use], callbacks=callbacks, control=control, observer=observer
-    )
+    used = [Path(path) for path in use]
+    run = create_run(path, prepared, used)
+    try:
+        trackers = _trackers(run, resolved)
+    except PacelineError:
+        shutil.rmtree(run.path)  # nothing is trained yet, and the name would be taken
+        raise
+    return execute_and_report(run, prepared, use=used, callbacks=callbacks, trackers=trackers, control=control,
+                              observer=observer)  # fmt: skip
 
 
 def resume(
@@ -99,9 +108,9 @@ def resume(
     """
     run, recipe = open_with_recipe(run, use)
     prepared = reopen(run, recipe)
-    return execute_and_report(
-        run, prepared, use=[Path(path) for path in use], callbacks=callbacks, control=control, observer=observer
-    )
+    trackers = _trackers(run, prepared.config)
+    return execute_and_report(run, prepared, use=[Path(path) for path in use], callbacks=callbacks, trackers=trackers,
+                              control=control, observer=observer)  # fmt: skip
 
 
 def open_with_recipe(run: Run | PathLike, use: Sequence[PathLike] = ()) -> tuple[Run, Recipe]:
@@ -120,26 +129,26 @@ def open_with_recipe(run: Run | PathLike, use: Sequence[PathLike] = ()) -> tuple
     return run, _recipe(task, [load_extension(Path(path)) for path in use])
 
 
-GIVEN = "given"  # the name of a task, model or data that came as a Python object
-
-
 def execute_and_report(
     run: Run,
     prepared: Prepared,
     *,
     use: Sequence[Path] = (),
     callbacks: Sequence[Consumer] = (),
-    trackers: Mapping[str, Tracker] | None = None,
+    trackers: Mapping[str, Tracker],
     control: LoopControl | None = None,
     observer: Observer | None = None,
 ) -> Run:
-    """Train what is left of a run and write its report."""
+    """Train what is left of a run and write its report. A report that fails is a warning: the training is done."""
     from paceline.report import write
 
-    if trackers is None:
-        trackers = _trackers(run, prepared.config)
-    execute(run, prepared, use=use, callbacks=callbacks, trackers=TrackerQueue(trackers), control=control, observer=observer)
-    write(run.path)
+    queue = TrackerQueue(trackers)
+    execute(run, prepared, use=use, callbacks=callbacks, trackers=queue, control=control, observer=observer)
+    try:
+        write(run.path)
+    except Exception as error:  # whatever it is, no result depends on it
+        LOG.warning("the report could not be written (%s: %s); try again: paceline report %s",
+                    type(error).__name__, " ".join(str(error).split()), run.path)  # fmt: skip
     return run
 
 
@@ -150,6 +159,7 @@ def _trackers(run: Run, config: RunConfig) -> dict[str, Tracker]:
         try:
             if section.enabled:
                 trackers[name] = section.build(run.path)
+                check_tracker(trackers[name], where=f"tracking.{name}")
         except PacelineError:
             raise
         except Exception as error:  # a service that is away, a wrong password: anything a tracker's own code raises

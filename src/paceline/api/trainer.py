@@ -25,14 +25,16 @@ from paceline.data.split import Split
 from paceline.errors import ConfigError, DataError
 from paceline.losses import LossConfig
 from paceline.models.config import ModelConfig
-from paceline.run.build import Job, Prepared, rehearse
+from paceline.run.build import Job, Prepared
 from paceline.run.config import PLAIN, RunConfig, plain_sections
 from paceline.run.folder import Run, claim, new_name, open_run
 from paceline.run.inputs import Foreign, InMemory
 from paceline.run.plan import make_plan, plan_from_json
+from paceline.run.rehearse import rehearse
 from paceline.run.start import check_data, check_unchanged, create_run, refuse_changes
 from paceline.tasks import Classification, Regression
 from paceline.tasks.config import TaskConfig
+from paceline.track.config import check_tracker
 from paceline.train.runtime import resolve_device
 from paceline.types import DataSpec, Loss, Member
 
@@ -107,6 +109,8 @@ class Trainer:
     ) -> None:
         self._instance = model if isinstance(model, nn.Module) else None
         self._build_model = partial(copy.deepcopy, copy.deepcopy(model)) if isinstance(model, nn.Module) else model
+        if tracker is not None:
+            check_tracker(tracker, where="Trainer(tracker=...)")
         self._task = task
         self._tracker, self._callbacks = tracker, tuple(callbacks)
         self._folder, self._name = Path(folder), name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,10 +55,13 @@ class PerSample:
         return {self.term: count(batch)}
 
     def sums(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
-        values = self.function(outputs, batch)
-        if values.shape != (batch_size(batch),):
+        values: object = self.function(outputs, batch)
+        if not isinstance(values, Tensor) or values.shape != (batch_size(batch),):
+            code = getattr(self.function, "__code__", None)
             raise ModelError(
                 "a per-sample loss must return one value per sample",
-                where=self.term, got=tuple(values.shape), hint=f"a tensor of shape ({batch_size(batch)},)",
+                where=f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code else self.term,
+                got=tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__,
+                hint=f"a tensor of shape ({batch_size(batch)},)",
             )  # fmt: skip
         return {self.term: masked_sum(values, batch)}

@@ -32,12 +32,18 @@ def clip(gradients: Stacked, bound: Tensor, mode: str) -> Stacked:
     return {path: g * _wide(factor, g) for path, g in gradients.items()}
 
 
+def corrections(first: int, count: int, betas: tuple[float, float]) -> Tensor:
+    """Return 1 - beta1^t and sqrt(1 - beta2^t) for `count` updates from the `first` (counted from 1), (count, 2)."""
+    steps = torch.arange(first, first + count, dtype=torch.float64)
+    return torch.stack([1 - betas[0] ** steps, (1 - betas[1] ** steps).sqrt()], dim=1)
+
+
 def update(
     name: str,
     parameters: Stacked,
     gradients: Stacked,
     state: Mapping[str, Stacked],
-    steps: Tensor,
+    corrections: Tensor,
     rate: Tensor,
     weight_decay: Tensor,
     active: Tensor,
@@ -47,17 +53,17 @@ def update(
 ) -> None:
     """Update parameters and moments in place; members that are not active keep every bit.
 
-    steps: updates made so far including this one, (K,) float. rate, weight_decay: (K,). active: (K,) bool.
+    corrections: those of Adam's moments for this update, (2,), see `corrections`; asked for outside the compiled step,
+    where a power would be taken for every element. rate, weight_decay: (K,). active: (K,) bool.
     """
     for path, p in parameters.items():
         g, on = gradients[path], active.view(-1, *[1] * (p.ndim - 1))
         if name == "sgd":
             new = _sgd(p, g, state["momentum"][path], _wide(rate, p), _wide(weight_decay, p), momentum)
         else:
-            corrections = (1 - betas[0] ** steps, (1 - betas[1] ** steps).sqrt())
             new = _adam(
                 p, g, state["mean"][path], state["square"][path], _wide(rate, p), _wide(weight_decay, p),
-                (_wide(corrections[0], p), _wide(corrections[1], p)), betas, decoupled=name == "adamw",
+                corrections.to(p.dtype), betas, decoupled=name == "adamw",
             )  # fmt: skip
         for target, value in new:
             target.copy_(torch.where(on, value, target))
@@ -65,7 +71,7 @@ def update(
 
 def _adam(
     p: Tensor, g: Tensor, mean: Tensor, square: Tensor, rate: Tensor, decay: Tensor,
-    corrections: tuple[Tensor, Tensor], betas: tuple[float, float], *, decoupled: bool,
+    corrections: Tensor, betas: tuple[float, float], *, decoupled: bool,
 ) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
     """Adam (Kingma & Ba 2015), decay coupled, or AdamW (Loshchilov & Hutter 2019), decay decoupled."""
     if decoupled:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from paceline.config.suggest import hint
 from paceline.config.tree import Tree, difference
 from paceline.data.audit import Check, audit
+from paceline.data.config import DataConfig
 from paceline.data.dataset import Dataset
 from paceline.data.split import Split, make_splits
-from paceline.errors import ConfigError, DataError, ModelError
-from paceline.evaluate.passes import evaluate
+from paceline.errors import ConfigError, DataError, PacelineError
+from paceline.run.blame import defined_at, users_errors, users_line
 from paceline.run.config import RunConfig
 from paceline.run.inputs import InMemory, Inputs, split_inputs
 from paceline.run.members import Variant, expand, variants
 from paceline.run.plan import make_plan, members_of
 from paceline.run.recipe import Recipe
-from paceline.train.learner import ModelFactory, seeded_model
-from paceline.train.runtime import autocast, resolve_device
+from paceline.run.rehearse import rehearse
+from paceline.train.learner import ModelFactory
+from paceline.train.runtime import resolve_device
 from paceline.types import Member, Plan, Task
+
+LOG = logging.getLogger("paceline")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,9 @@ def build(config: RunConfig, recipe: Recipe, *, config_dir: Path | None = None, 
     if any(point.config.data != config.data for point in points):
         raise ConfigError("the data cannot vary within a run: members would not be comparable", where="members.vary",
                           hint="one run per data set, then paceline compare")  # fmt: skip
-    dataset = config.data.load()
+    dataset = load(config.data)
+    if config.data.loader.num_workers:
+        LOG.warning("data is in memory: workers are not used")
     splits, checks = _splits(dataset, config)
     jobs = _jobs(points, dataset, splits)
     device = resolve_device(config.device)
@@ -73,6 +76,28 @@ def build(config: RunConfig, recipe: Recipe, *, config_dir: Path | None = None, 
     if plan is None or members_of(plan) != {job.member.id for job in jobs}:
         plan = make_plan(jobs, device)
     return Prepared(config=config, plan=plan, jobs=jobs, dataset=dataset, splits=splits, checks=checks)
+
+
+def load(config: DataConfig) -> Dataset:
+    """Load the data of a section. Whatever a user's own `load` raises, and what it returns, is judged here."""
+    name = f"data={config.name}"
+    try:
+        found: object = config.load()
+    except PacelineError as error:
+        line = users_line(error)
+        if not line:
+            raise
+        within = f": {error.where}" * bool(error.where)
+        raise DataError(error.what, where=line + within, got=error.got or None, hint=error.hint) from error
+    except Exception as error:
+        line = users_line(error)
+        if not line and type(config).__module__.startswith("paceline."):
+            raise  # our own bug
+        raise DataError(f"the data cannot be loaded: {type(error).__name__}: {error}", where=line or name) from error
+    if not isinstance(found, Dataset):
+        raise DataError("`load` returned something other than a data set", where=defined_at(type(config).load) or name,
+                        got=type(found).__name__, hint="return paceline.dataset(x=..., y=...)")  # fmt: skip
+    return found
 
 
 def _splits(dataset: Dataset, config: RunConfig) -> tuple[list[Split], list[list[Check]]]:
@@ -101,40 +126,11 @@ def _jobs(points: Sequence[Variant], dataset: Dataset, splits: Sequence[Split]) 
 def member_job(member: Member, config: RunConfig, inputs: InMemory) -> Job:
     """Return the job of one member: model, loss and task built from its own config."""
     spec = inputs.spec
-    task = config.task.build(spec, config.loss.build(spec))
+    with users_errors("the loss cannot be built", f"loss={config.loss.name}"):
+        loss = config.loss.build(spec)
+    with users_errors("the task cannot be built", f"task={config.task.name}"):
+        task = config.task.build(spec, loss)
     return Job(member=member, config=config, inputs=inputs, task=task, build_model=partial(config.model.build, spec))
-
-
-def rehearse(jobs: Sequence[Job], device: torch.device) -> None:
-    """Evaluate one small batch per variant: shapes fit, the loss runs, the selection metric exists."""
-    for job in {job.member.variant: job for job in reversed(jobs)}.values():
-        training = job.config.training
-        with _model_errors("the model cannot be built", job):
-            model = seeded_model(job.build_model, job.member)
-        if not isinstance(model, torch.nn.Module):
-            raise ModelError("the model is not a torch.nn.Module", where=f"model.name={job.config.model.name}",
-                             got=type(model).__name__)  # fmt: skip
-        batch = next(iter(job.inputs.passes(training, device)["val"]), None)
-        if batch is None:
-            raise DataError("the validation part is empty", where="data.split")
-        small = {name: column[:2] for name, column in batch.items()}
-        shapes = ", ".join(f"{name} {tuple(column.shape)}" for name, column in small.items())
-        with _model_errors("the model fails on two samples of the data", job, shapes):
-            values = evaluate(model.to(device), job.task, [small], autocast(training.amp, device))
-        numbers = [f"val_{name}" for name, value in values.items() if not isinstance(value, list)]
-        if training.selection.metric not in numbers:
-            raise ConfigError("the task has no metric of that name", where="training.selection.metric",
-                              got=training.selection.metric, hint=hint(training.selection.metric, numbers))  # fmt: skip
-
-
-@contextmanager
-def _model_errors(what: str, job: Job, got: str | None = None) -> Iterator[None]:
-    """Turn what a model's own code raises into a ModelError."""
-    try:
-        yield
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NameError, ArithmeticError) as error:
-        where = f"model.name={job.config.model.name}"
-        raise ModelError(f"{what}: {type(error).__name__}: {error}", where=where, got=got) from error
 
 
 def restricted(prepared: Prepared, members: Sequence[str]) -> Prepared:

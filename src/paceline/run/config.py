@@ -21,6 +21,7 @@ from paceline.track.config import TrackerConfig
 from paceline.train.config import MembersConfig, NumericsConfig, TrainingConfig
 
 CHOICES = ("task", "model", "data", "loss")
+GIVEN = "given"  # the name of a task, data or loss that came as a Python object
 
 
 class RunConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,9 @@ from paceline.tasks.config import ClassificationConfig, TaskConfig
 from paceline.track.config import TRACKERS, TrackerConfig
 
 BASES: dict[str, type[Section]] = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig}
+ENTRIES: dict[str, type[Section]] = {
+    "data": DataConfig, "models": ModelConfig, "losses": LossConfig, "trackers": TrackerConfig
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +45,10 @@ class Recipe:
     description: str = ""
 
     def __post_init__(self) -> None:
-        for names in ([self.name], self.data, self.models, self.losses, self.trackers):
-            for name in names:
-                check_registered(name, where=self.name)
+        check_registered(self.name, where="")
+        for kind, base in ENTRIES.items():
+            check_sections(getattr(self, kind), kind, base)
+        check_sections({self.name: self.task}, "task", TaskConfig)
         if not self.data or not self.models:
             raise ConfigError("a recipe needs at least one data source and one model", where=self.name)
 
@@ -72,9 +77,33 @@ class Recipe:
         )
 
 
-def check_registered(name: str, where: str) -> None:
+def check_sections(entries: object, kind: str, base: type[Section], where: str = "") -> None:
+    """Raise ConfigError unless `entries` maps names that can be chosen to sections that can be built."""
+    if not isinstance(entries, Mapping):
+        fix = f'{kind}={{"some_name": {entries.__name__ if isinstance(entries, type) else "SomeClass"}}}'
+        raise ConfigError(f"`{kind}` must be a dict of name -> class", where=where, got=_named(entries), hint=fix)
+    for name, entry in entries.items():
+        place = f"{where}: {name}" if where else str(name)
+        check_registered(name, where=place)
+        if isinstance(entry, base):
+            own = type(entry).__name__
+            raise ConfigError(f"`{kind}` holds an object instead of its class", where=place, got=f"{own}(...)",
+                              hint=f"{own}, without brackets")  # fmt: skip
+        if not (isinstance(entry, type) and issubclass(entry, base)):
+            raise ConfigError(f"`{kind}` holds something other than a {base.__name__}", where=place,
+                              got=_named(entry))  # fmt: skip
+        if inspect.isabstract(entry):
+            missing = " and ".join(f"`{method}`" for method in sorted(entry.__abstractmethods__))
+            raise ConfigError(f"`{kind}` holds a section without {missing}", where=place, got=entry.__name__)
+
+
+def _named(thing: object) -> object:
+    return thing.__name__ if isinstance(thing, type) else thing
+
+
+def check_registered(name: object, where: str) -> None:
     """Raise ConfigError for a name that a config cannot choose by."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ConfigError("a registered name must be letters, digits and underscores", where=where, got=name)
 
 

@@ -13,7 +13,7 @@ from paceline.data.audit import splits_from_json, splits_to_json
 from paceline.data.dataset import Dataset
 from paceline.data.fingerprint import fingerprint
 from paceline.errors import ConfigError, DataError, RunError
-from paceline.run.build import Job, Prepared, member_job
+from paceline.run.build import Job, Prepared, load, member_job
 from paceline.run.config import RunConfig, resolve
 from paceline.run.environment import command_line, describe
 from paceline.run.folder import Run, create, overrides_text, to_json
@@ -61,7 +61,7 @@ def reopen(run: Run, recipe: Recipe) -> Prepared:
     check_unchanged(run)
     config = resolve(run.config, recipe)
     plan = plan_from_json(run.read_json("plan.json"), where=str(run.path / "plan.json"))
-    dataset = config.data.load()
+    dataset = load(config.data)
     check_data(run, dataset)
     splits, checks = splits_from_json(run.read_json("splits.json"), where=str(run.path / "splits.json"))
     per_seed = config.members.split_seed == "per_seed"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import inspect
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
-from paceline.errors import ConfigError
+from pydantic import ValidationError
+
+from paceline.errors import ConfigError, PacelineError
 from paceline.losses import LossConfig
 from paceline.models.config import ModelConfig
-from paceline.run.recipe import Extension, Recipe, check_registered
+from paceline.run.blame import line_in
+from paceline.run.recipe import Extension, Recipe, check_sections
 from paceline.track.config import TrackerConfig
 
 KINDS: dict[str, type] = {"losses": LossConfig, "models": ModelConfig, "trackers": TrackerConfig}
@@ -34,10 +36,18 @@ def load_extension(path: Path) -> Extension:
     sys.modules[name] = module  # pydantic resolves annotations through it
     try:
         spec.loader.exec_module(module)
+    except PacelineError as error:
+        del sys.modules[name]
+        within = f": {error.where}" * bool(error.where)
+        raise ConfigError(error.what, where=f"{path}{line_in(error, path)}{within}", got=error.got or None,
+                          hint=error.hint) from error  # fmt: skip
     except (Exception, SystemExit) as error:
         del sys.modules[name]
+        if _lacks_its_name(error):
+            raise ConfigError("a section is made where its class is wanted", where=f"{path}{line_in(error, path)}",
+                              got=f"{error.title}()", hint=f"{error.title}, without brackets") from error  # fmt: skip
         raise ConfigError(
-            f"the file fails to import: {type(error).__name__}: {error}", where=f"{path}{_line(error, path)}",
+            f"the file fails to import: {type(error).__name__}: {error}", where=f"{path}{line_in(error, path)}",
             hint=f"python {path}",
         ) from error  # fmt: skip
     recipe = getattr(module, "recipe", None)
@@ -53,33 +63,19 @@ def load_extension(path: Path) -> Extension:
     return Extension(recipe=recipe, **found)
 
 
+def _lacks_its_name(error: BaseException) -> TypeGuard[ValidationError]:
+    """Whether an object was made of a section; its `name` is the key under which a config chooses the class."""
+    return isinstance(error, ValidationError) and any(
+        found["type"] == "missing" and found["loc"] == ("name",) for found in error.errors()
+    )
+
+
 def file_sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _entries(entries: object, kind: str, section: type, path: Path) -> Mapping[str, type]:
-    if not isinstance(entries, Mapping):
-        raise ConfigError(f"`{kind}` must be a dict of name -> section", where=str(path), got=type(entries).__name__)
-    for name, entry in entries.items():
-        check_registered(str(name), where=f"{path}: {name}")
-        if not (isinstance(entry, type) and issubclass(entry, section)):
-            raise ConfigError(f"`{kind}` holds something other than a {section.__name__}", where=f"{path}: {name}",
-                              got=entry)  # fmt: skip
-        if inspect.isabstract(entry):
-            raise ConfigError(f"`{kind}` holds a section without `build`", where=f"{path}: {name}",
-                              got=entry.__name__)  # fmt: skip
+    check_sections(entries, kind, section, where=str(path))
+    assert isinstance(entries, Mapping)
     return entries
-
-
-def _line(error: BaseException, path: Path) -> str:
-    """Return `:line` of the user's own file, the deepest one in the traceback."""
-    own = os.path.abspath(path)  # as the import system names it
-    if isinstance(error, SyntaxError) and error.filename == own:
-        return f":{error.lineno}"
-    line, traceback = "", error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == own:
-            line = f":{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return line

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 from paceline.types import Record, Tracker
@@ -43,15 +44,15 @@ class TrackerQueue:
 
     def artefact(self, name: str, path: Path) -> None:
         """Queue a file for every tracker, after the records put so far."""
-        for label, tracker in self._trackers.items():
-            self._waiting.put(partial(self._guard, label, partial(tracker.artefact, name, str(path))))
+        for label in self._trackers:
+            self._waiting.put(partial(self._guard, label, methodcaller("artefact", name, str(path))))
 
     def close(self, status: str, timeout_seconds: float = 30.0) -> None:
         """Flush, close every tracker with a status (`finished`, `interrupted`, `failed`), and end the thread."""
         if not self._trackers:
             return
         deadline = time.monotonic() + timeout_seconds
-        closing = [partial(self._guard, label, partial(t.close, status)) for label, t in self._trackers.items()]
+        closing = [partial(self._guard, label, methodcaller("close", status)) for label in self._trackers]
         with suppress(queue.Full):
             for item in [*closing, None]:
                 self._waiting.put(item, timeout=max(0.0, deadline - time.monotonic()))
@@ -77,13 +78,13 @@ class TrackerQueue:
             item()
 
     def _scalars(self, batch: list[Record]) -> None:
-        for label, tracker in self._trackers.items():
-            self._guard(label, partial(tracker.scalars, batch))
+        for label in self._trackers:
+            self._guard(label, methodcaller("scalars", batch))
 
-    def _guard(self, label: str, call: Callable[[], None]) -> None:
+    def _guard(self, label: str, call: Callable[[Tracker], None]) -> None:
         """Run a tracker's code; whatever it raises is one warning, because no tracker may end a training."""
         try:
-            call()
+            call(self._trackers[label])
         except Exception as error:
             if label not in self._warned:
                 self._warned.add(label)

@@ -35,7 +35,7 @@ from paceline.types import Member
 if TYPE_CHECKING:
     from paceline.types import Batch, Task, Value
 
-KEY_BLOCK = 512  # dropout keys are made for this many steps at once
+BLOCK = 512  # dropout keys are made for this many steps at once
 
 
 class CohortEngine:
@@ -61,7 +61,7 @@ class CohortEngine:
         self._module = _template(models, device)
         self._parameters, self._buffers = _stack(models, device)
         self._moments = stacked.init_state(self._config.optimizer, self._parameters)
-        self._decay, self._clip = _hyper(configs, device)
+        self._decay, self._clip = _hyper(configs, next(iter(self._parameters.values())))
         count = len(members)
         self._updates = torch.zeros(count, dtype=torch.float64, device=device)
         self._active = torch.ones(count, dtype=torch.bool, device=device)
@@ -74,7 +74,7 @@ class CohortEngine:
         self._streams = np.array(
             [[site_stream(path, seed=m.seed, fold=m.fold) for m in members] for path in self._sites], dtype=np.uint32
         ).reshape(len(self._sites), count)
-        self._keys = (0, torch.empty(0, dtype=torch.int32))
+        self._block_first, self._block = 0, list[tuple[Tensor, Tensor]]()
         self._rate_cache: tuple[tuple[float, ...], Tensor] = ((), torch.empty(0))
         self._whole = WholeStep(self._step, compiled=compiled)
 
@@ -83,7 +83,7 @@ class CohortEngine:
         rows = [batch["rows"] for batch in group]
         masks = [batch["sample_mask"] for batch in group] if "sample_mask" in group[0] else None
         with self._autocast:
-            self._whole(rows, masks, self._totals(rows, masks), self._step_keys(step, len(group)), self._rates(rates))
+            self._whole(rows, masks, self._totals(rows, masks), *self._drawn(step, len(group)), self._rates(rates))
 
     def flush(self, members: Sequence[int]) -> list[dict[str, float]]:
         """Return the members' mean training losses since their last flush; one synchronisation for all."""
@@ -191,6 +191,7 @@ class CohortEngine:
         masks: list[Tensor] | None,
         totals: Mapping[str, float] | None,
         keys: Tensor,
+        corrections: Tensor,
         rate: Tensor,
     ) -> None:
         """The whole step. `totals` are the terms' weights over the group where they are plain numbers, else None."""
@@ -209,15 +210,15 @@ class CohortEngine:
         for term, total in self._weights.items():
             over_term = totals[term] if totals is not None else sum(w[term] for w in weighed or ())
             total.add_(self._active * over_term)
-        self._apply(gradients, buffers, rate)
+        self._apply(gradients, buffers, corrections, rate)
 
-    def _apply(self, gradients: Stacked, buffers: Stacked, rate: Tensor) -> None:
+    def _apply(self, gradients: Stacked, buffers: Stacked, corrections: Tensor, rate: Tensor) -> None:
         """Clip, update, and take over the buffers of active members."""
         if self._clip is not None:
             gradients = stacked.clip(gradients, self._clip, self._config.gradient_clip.mode)
         self._updates.add_(self._active)
         stacked.update(
-            self._config.optimizer, self._parameters, gradients, self._moments, self._updates, rate,
+            self._config.optimizer, self._parameters, gradients, self._moments, corrections, rate,
             self._decay, self._active, betas=self._config.betas, momentum=self._config.momentum,
         )  # fmt: skip
         for path, value in self._buffers.items():
@@ -330,19 +331,23 @@ class CohortEngine:
 
     # -- small host-side things --------------------------------------------------------------------------------------
 
-    def _step_keys(self, step: int, micro_batches: int) -> Tensor:
-        """Dropout keys (G, S, K) of a step: for micro-batch j `noise.key(noise.key(stream, step), j)`, in blocks."""
-        first, block = self._keys
-        at = step - first
-        if not 0 <= at < len(block) or block.shape[1] != micro_batches:
-            first, at = step, 0
-            steps = np.arange(step, step + KEY_BLOCK, dtype=np.uint32)[:, None, None]
+    def _drawn(self, step: int, micro_batches: int) -> tuple[Tensor, Tensor]:
+        """Return a step's dropout keys (G, S, K) and corrections (2,), made in blocks.
+
+        The key of micro-batch j is `noise.key(noise.key(stream, step), j)`. A member that trains has made as many
+        updates as the cohort, so the corrections are those of the step.
+        """
+        at = step - self._block_first
+        if not 0 <= at < len(self._block) or len(self._block[at][0]) != micro_batches:
+            self._block_first, at = step, 0
+            steps = np.arange(step, step + BLOCK, dtype=np.uint32)[:, None, None]
             by_step = noise.keys(self._streams[None], steps)
             drawn = np.concatenate([noise.keys(by_step, micro) for micro in range(micro_batches)], axis=1)
-            shape = (KEY_BLOCK, micro_batches, len(self._sites), len(self._members))
-            block = torch.from_numpy(drawn.view(np.int32).reshape(shape)).to(self._device)
-            self._keys = (first, block)
-        return block[at]
+            shape = (BLOCK, micro_batches, len(self._sites), len(self._members))
+            keys = torch.from_numpy(drawn.view(np.int32).reshape(shape)).to(self._device)
+            corrections = stacked.corrections(step + 1, BLOCK, self._config.betas).to(self._decay)
+            self._block = list(zip(keys.unbind(0), corrections.unbind(0), strict=True))
+        return self._block[at]
 
     def _rates(self, rates: Sequence[float]) -> Tensor:
         known = tuple(rates)
@@ -394,13 +399,11 @@ def _stack(models: Sequence[nn.Module], device: torch.device) -> tuple[Stacked, 
     return parameters, buffers
 
 
-def _hyper(configs: Sequence[TrainingConfig], device: torch.device) -> tuple[Tensor, Tensor | None]:
+def _hyper(configs: Sequence[TrainingConfig], like: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return weight decay (K,) and the bound of clipping (K,), None where no member clips."""
-    decay = torch.tensor([config.weight_decay for config in configs], dtype=torch.float64, device=device)
+    decay = like.new_tensor([config.weight_decay for config in configs])
     bounds = [config.gradient_clip.value or math.inf for config in configs]
-    if all(math.isinf(bound) for bound in bounds):
-        return decay, None
-    return decay, torch.tensor(bounds, dtype=torch.float64, device=device)
+    return decay, None if all(math.isinf(bound) for bound in bounds) else like.new_tensor(bounds)
 
 
 def _inverse(total: Any, like: Tensor) -> Any:
