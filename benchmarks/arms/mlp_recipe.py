@@ -1,4 +1,4 @@
-"""The workload of the step benchmark as a recipe, its MLP with dropout: `paceline train --use mlp_recipe.py task=mlp`."""
+"""The workload of the step benchmark as a recipe, with dropout: `paceline train --use arms/mlp_recipe.py task=mlp`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make a run folder with its plan and train nothing: `python -m arms.plan_ahead FOLDER --use FILE task=... KEY=VALUE...`.
+"""Make a run folder with its plan and train nothing: `python -m arms.plan_ahead FOLDER --use FILE KEY=VALUE...`.
 
 `paceline train --config FOLDER/config.yaml training.num_epochs=24` then trains for fewer epochs by the plan that the
 whole training would have had.

@@ -148,6 +148,14 @@ def test_a_tracker_that_cannot_be_started_is_one_error(write):
     assert not Path("runs/own").exists()
 
 
+def test_a_tracker_without_a_method_is_one_error_before_anything_is_written(write):
+    text = TRACKER.replace('def close(self, status): self_path.with_name("status.txt").write_text(status)', "")
+    with pytest.raises(ConfigError, match=r"tracker has no method close\(status\)") as caught:
+        paceline.train("blobs", ["tracking.lines.enabled=true"], use=[USE, write(text)], name="own")
+    assert caught.value.where == "tracking.lines"
+    assert not Path("runs/own").exists()
+
+
 def test_a_recipe_of_ones_own_may_bear_the_name_of_a_built_in_one(write):
     text = USE.read_text().replace('name="blobs"', 'name="pain"')
     run = paceline.train("pain", ["training.num_epochs=1"], use=[write(text)], name="own")
@@ -163,8 +171,8 @@ def test_a_recipe_of_ones_own_may_bear_the_name_of_a_built_in_one(write):
         ("def f():\n    raise KeyError('k')\n\n\nf()\n", "KeyError: 'k'", "own.py:2"),
         ("import sys\nsys.exit(3)\n", "SystemExit: 3", "own.py:2"),
         ("import paceline\n\nclass A(paceline.ModelConfig):\n    hidden = 3\n", "PydanticUserError", "own.py:3"),
-        ("import paceline\nrecipe = paceline.Recipe(name='a b', data={}, models={})\n", "ConfigError", "own.py:2"),
-        ("import paceline\nrecipe = paceline.Recipe(name='a', data={}, models={})\n", "ConfigError", "own.py:2"),
+        ("import paceline\nrecipe = paceline.Recipe(name='a b', data={}, models={})\n", "letters, digits", "own.py:2"),
+        ("import paceline\nrecipe = paceline.Recipe(name='a', data={}, models={})\n", "at least one data", "own.py:2"),
         ("import paceline\nrecipe = paceline.Recipe(nam='a')\n", "TypeError", "own.py:2"),
         ("x = 1\n", "the file defines nothing to use", "own.py"),
         ("", "the file defines nothing to use", "own.py"),
@@ -186,7 +194,7 @@ def test_a_file_that_cannot_be_used_says_what_and_where(write, text, what, where
     with pytest.raises(ConfigError) as caught:
         load_extension(path.resolve() if absolute else path)
     assert what in caught.value.what
-    assert caught.value.where.endswith(where)
+    assert where in caught.value.where
     assert len(str(caught.value).splitlines()) <= 4
 
 

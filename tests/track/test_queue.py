@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from paceline.errors import ConfigError
 from paceline.track import queue as queue_module
+from paceline.track.config import check_tracker
 from paceline.track.queue import TrackerQueue
 from paceline.types import Record, Tracker
 
@@ -120,6 +122,32 @@ def test_failures_of_any_call_are_caught(warnings, method):
     queue.artefact("a", "a")
     queue.close("failed")
     assert warnings() == ["tracker bad failed and may miss values: OSError: the server is away"]
+
+
+def test_a_tracker_without_a_method_is_one_warning_too(warnings):
+    sound = Listing()
+    queue = TrackerQueue({"bad": object(), "good": sound})
+    queue.put(record(1))
+    queue.artefact("a", "a")
+    queue.close("finished")
+    assert [method for method, _ in sound.calls] == ["scalars", "artefact", "close"]
+    assert warnings() == [
+        "tracker bad failed and may miss values: AttributeError: 'object' object has no attribute 'scalars'"
+    ]
+
+
+@pytest.mark.parametrize("method", ["scalars", "figure", "artefact", "close"])
+def test_a_tracker_must_have_all_four_methods(monkeypatch, method):
+    check_tracker(Listing(), where="tracking.mine")
+    monkeypatch.delattr(Listing, method)
+    with pytest.raises(ConfigError, match=rf"no method {method}\(") as caught:
+        check_tracker(Listing(), where="tracking.mine")
+    assert (caught.value.where, caught.value.got) == ("tracking.mine", "Listing")
+
+
+def test_a_class_is_no_tracker():
+    with pytest.raises(ConfigError, match="is a class, not an object"):
+        check_tracker(Listing, where="tracking.mine")
 
 
 def test_what_exceeds_the_queue_is_dropped_with_one_warning(warnings, monkeypatch):

@@ -12,7 +12,7 @@ from paceline.config.section import Section
 if TYPE_CHECKING:
     from paceline.data.dataset import Dataset
 
-Rule = Literal["stratified", "group", "random", "time", "value"]
+Rule = Literal["auto", "stratified", "group", "random", "time", "value"]
 
 
 class PartValues(Section):
@@ -36,11 +36,11 @@ class SplitConfig(Section):
     by the rule. `val_fraction` is a fraction of what is then left; folds divide the same rest. A fraction counts
     groups for rule `group` and samples for every other rule.
 
-    Rules: `stratified` (class proportions kept), `group` (no group in two parts), `random`, `time` (the last
+    Rules: `auto` (stratified where there are classes, else random), `stratified` (class proportions kept), `group` (no group in two parts), `random`, `time` (the last
     samples in time validate and test), `value` (by the values of `column`: `group`, or the name of a column).
     """
 
-    rule: Rule = "stratified"
+    rule: Rule = "auto"
     seed: int = Field(default=42, ge=0, lt=2**32)
     val_fraction: float = Field(default=0.2, gt=0, lt=1)
     test_fraction: float = Field(default=0.0, ge=0, lt=1)

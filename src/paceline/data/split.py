@@ -28,7 +28,7 @@ Ints = NDArray[np.int64]
 class Split:
     """Sorted int64 indices of the three parts. `fold` counts from 0, None for a holdout. `test` may be empty.
 
-    `fingerprint` is that of the whole data set.
+    `rule` is the one that was used, never `auto`. `fingerprint` is that of the whole data set.
     """
 
     rule: str
@@ -57,6 +57,7 @@ def make_splits(
         raise ConfigError("a split seed must be in 0..2**32-1", where="data.split.seed", got=seed)
     if n_folds is not None and n_folds < 2:
         raise ConfigError("cross-validation needs at least 2 folds", where="members.folds", got=n_folds)
+    config = _settled(dataset, config)
     test = _test_part(dataset, config)
     rest = np.setdiff1d(np.arange(len(dataset)), test)
     if not len(rest):
@@ -74,6 +75,13 @@ def make_splits(
         mark = fingerprint(dataset)
         splits.append(Split(rule=config.rule, seed=seed, fold=fold, n_folds=n_folds, fingerprint=mark, **arrays))
     return splits
+
+
+def _settled(dataset: Dataset, config: SplitConfig) -> SplitConfig:
+    """Return the config with the rule that `auto` stands for."""
+    if config.rule != "auto":
+        return config
+    return config.model_copy(update={"rule": "stratified" if _has_classes(dataset) else "random"})
 
 
 def _test_part(dataset: Dataset, config: SplitConfig) -> Ints:

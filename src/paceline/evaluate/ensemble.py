@@ -66,7 +66,9 @@ def greedy(members: Sequence[Predictions], metric: str, *, rounds: int = ROUNDS)
 def _rank(predictions: Predictions, metric: str) -> tuple[float, float]:
     """Return what is smaller for a better ensemble: the metric, then log-loss or squared error."""
     values = metrics_of(predictions)
-    return values[metric] if metric in LOWER else -values[metric], values["log_loss" if "log_loss" in values else "mse"]
+    first = values[metric] if metric in LOWER else -values[metric]
+    # Rounded: the mean of three equal members is not better than one of them.
+    return round(first, 12), round(values["log_loss" if "log_loss" in values else "mse"], 12)
 
 
 def _output(member: Predictions) -> NDArray[np.float64]:

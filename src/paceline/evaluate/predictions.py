@@ -71,7 +71,7 @@ def read_predictions(path: Path, parts: Iterable[str] = ("val", "test")) -> dict
     No file gives nothing. Raises RunError when the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {part: _part(arrays, part) for part in parts}
     except FileNotFoundError:
         return {}

@@ -19,6 +19,8 @@ from typing import Any
 from paceline.errors import TrainingError
 
 Event = Mapping[str, Any]
+# glibc maps large buffers afresh for every step and gives them back, at a page fault each 4 KiB; kept, they are free.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
 RETRIES = 1  # times a worker that died is started again, from its last checkpoint
 
 
@@ -31,28 +33,44 @@ class Worker:
     starts: int = 0
     process: subprocess.Popen[bytes] | None = None
     error: Event | None = None
+    _readers: list[threading.Thread] = field(default_factory=list)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # of its standard error
 
     def start(self, events: queue.Queue[tuple[Worker, Event | None]]) -> None:
         """Start the process, and a thread that passes its lines on; None is passed when it has ended."""
         self.starts += 1
         # One thread each: the workers share the cores, and threads that wait for each other waste them.
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | MALLOC
         self.process = subprocess.Popen(
             list(self.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
             start_new_session=True,  # a Ctrl-C of the terminal reaches this process alone, which tells the workers
         )  # fmt: skip
-        threading.Thread(target=self._errors, daemon=True).start()
-        threading.Thread(target=self._lines, args=(events,), daemon=True).start()
+        self._readers = [
+            threading.Thread(target=self._errors, daemon=True),
+            threading.Thread(target=self._lines, args=(events,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
 
     def stop(self) -> None:
         """Ask the process to save and end."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
 
-    def kill(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+    def close(self, grace_seconds: float = 0.0) -> None:
+        """Wait for the process to end, kill it after the grace, and close its pipes."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
             self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
 
     def _lines(self, events: queue.Queue[tuple[Worker, Event | None]]) -> None:
         assert self.process is not None and self.process.stdout is not None
@@ -61,7 +79,6 @@ class Worker:
                 events.put((self, json.loads(line)))
             except ValueError:
                 self.tail.append(line.decode(errors="replace").rstrip())
-        self.process.wait()
         events.put((self, None))
 
     def _errors(self) -> None:
@@ -101,6 +118,7 @@ def run_workers(
                 continue
             if event is None:
                 running.discard(worker.name)
+                worker.close(grace_seconds=10.0)
                 if _died(worker) and worker.starts <= RETRIES and not told:
                     waiting.appendleft(worker)
                 elif worker.process is None or worker.process.returncode != 0:
@@ -111,7 +129,7 @@ def run_workers(
                 handle(worker.name, event)
     finally:
         for worker in workers:
-            worker.kill()
+            worker.close()
     return failed
 
 

@@ -64,7 +64,7 @@ def _scope(pair: Pair) -> str:
     if samples is None or samples.low is None or samples.high is None:
         return ""
     edges = f"95{THIN}% {_range(pair, samples.low, samples.high)}"
-    if samples.low <= 0 <= samples.high:
+    if samples.low <= 0 <= samples.high or samples.p is None or samples.p >= ALPHA:
         return f"Other samples could turn it round: over draws of the {samples.n_units:,} {samples.units}, {edges}."
     return f"It holds over draws of the {samples.n_units:,} {samples.units}, too ({edges})."
 

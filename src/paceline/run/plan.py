@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from paceline.config.tree import flatten
+from paceline.data.rows import RowFeed, RowPass, Rows
 from paceline.errors import ModelError, RunError
 from paceline.models.vectorise import is_recurrent, why_not
 from paceline.run.costs import Facts, cohort_seconds, eager_seconds
 from paceline.run.inputs import InMemory
+from paceline.train.engine_cohort import CohortEngine
 from paceline.train.learner import seeded_model
 from paceline.types import Cohort, Plan
 
@@ -89,11 +93,9 @@ def _cohorts(jobs: Sequence[Job], device: torch.device, processes: int) -> list[
         compiled = [False]  # unrolled over time, compiling takes longer than it saves
     if training.compile is not False and device.type == "mps":
         compiled = [False]
-    ways = {
-        (width, c): cohort_seconds(facts, width, compiled=c)
-        for width in range(1, min(processes, len(jobs)) + 1)
-        for c in compiled
-    }
+    most = min(processes, len(jobs))
+    counts = range(1, most + 1) if training.processes == "auto" else [most]
+    ways = {(count, c): cohort_seconds(facts, count, compiled=c) for count in counts for c in compiled}
     best = min(ways, key=lambda way: ways[way])
     if training.engine == "auto" and not _worth_it(facts, model, device, ways[best]):
         return eager
@@ -127,7 +129,25 @@ def _why_not(job: Job, model: torch.nn.Module) -> str | None:
         return "float16 scaling is per optimizer, not per member"
     if training.selection.keep_optimizer:
         return "training.selection.keep_optimizer keeps one optimizer's state"
-    return why_not(model)
+    return why_not(model) or _trial(job, model)
+
+
+def _trial(job: Job, model: torch.nn.Module) -> str | None:
+    """Make one step of two copies on two samples: a forward of the user's own may do what no class tells."""
+    assert isinstance(job.inputs, InMemory)
+    rows = job.inputs.split.train[:2]
+    table = {name: torch.from_numpy(column[rows]) for name, column in job.inputs.dataset.columns.items()}
+    device, twice = torch.device("cpu"), [Rows(member=job.member, rows=np.arange(len(rows)))] * 2
+    try:
+        engine = CohortEngine(
+            [model, copy.deepcopy(model)], [job.task] * 2, [job.config.training] * 2, [job.member] * 2, table,
+            {"val": RowPass([np.arange(len(rows))] * 2, 2, device)}, device, compiled=False,
+        )  # fmt: skip
+        engine.step(RowFeed(twice, 2, 1, device).group(0), [0.0, 0.0], 0)
+        engine.evaluate("val", [0, 1])
+    except Exception as error:  # a foreign forward can raise anything; the eager engine then shows it as its own
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return None
 
 
 def _facts(jobs: Sequence[Job], model: torch.nn.Module) -> Facts:
