@@ -10,30 +10,29 @@ alone: every arm is a command of its own.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from arms.cohort_arms import ARMS, COHORTS, EPOCHS, MEMBERS, STEPS, Row, Size, measure
+from arms.outcome import Bound, json_target, ratio_lines, write_json
 from step import BUSY, LOSS_BAND, describe, spread
 
 QUICK_EPOCHS = 16
 PEERS = ("hand", "lightning", "vmap", "eager")  # their 32 members beside those of cohort32
 AGAIN = ("vmap", "cohort32")  # measured in every round: their ratio is close to its bar
 LEFT_OUT = ("cohort8", "cohort128")  # by --quick
-TARGETS = {  # all lower bounds
-    "hand/cohort32": 7.0,
-    "lightning/cohort32": 28.0,
-    "vmap/cohort32": 0.9,
-    "hand/compiled1": 2.0,
-    "hand/cohort32 steady": 12.0,
-    "lightning/cohort32 steady": 50.0,
+BOUNDS = {
+    "hand/cohort32": Bound("at least", 7.0),
+    "lightning/cohort32": Bound("at least", 28.0),
+    "vmap/cohort32": Bound("at least", 0.9),
+    "hand/compiled1": Bound("at least", 2.0),
+    "hand/cohort32 steady": Bound("at least", 12.0, "aim"),
+    "lightning/cohort32 steady": Bound("at least", 50.0, "aim"),
 }
 
 
@@ -106,23 +105,15 @@ def table(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
             f"  {result['plans'].get(arm, '')}".rstrip()
         )
     lines.append("")
-    lines += [f"{name:<28}{ratio:6.2f}{verdict(name, ratio)}" for name, ratio in result["ratios"].items()]
+    lines += ratio_lines(result["ratios"], BOUNDS)
     if any(row.cpu_share is not None and row.cpu_share < BUSY for row in rows):
         lines.append("NOTE: the processor was shared with other programs; these ratios are not a result")
     return "\n".join(lines)
 
 
-def verdict(name: str, ratio: float) -> str:
-    if name not in TARGETS:
-        return ""
-    return f"   {'aim' if 'steady' in name else 'bar'}: at least {TARGETS[name]:g}, " + (
-        "met" if ratio >= TARGETS[name] else "MISSED"
-    )
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="x.py bench cohort", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    json_target(parser)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_EPOCHS} epochs, scaled to {EPOCHS}: a look")
     parser.add_argument("--rounds", type=int, help=f"how often {' and '.join(AGAIN)} run (default 3, quick 1)")
     parser.add_argument("--epochs", type=int, help=f"epochs that are trained, scaled to {EPOCHS} (default: all)")
@@ -137,8 +128,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"no arm {unknown[0]!r}; there are: {', '.join(ARMS)}")
     if args.rounds < 1 or not 2 <= args.epochs <= EPOCHS:
         parser.error(f"--rounds starts at 1, --epochs is 2 to {EPOCHS}")
-    if args.json and not args.json.resolve().parent.is_dir():
-        parser.error(f"--json: no folder {args.json.resolve().parent}")
     return args
 
 
@@ -164,8 +153,7 @@ def main(argv: Sequence[str]) -> int:
         took = f"{time.perf_counter() - started:.0f} s"
         print(f"{size.processes} processes of one thread, {environment['cpu']}; {took}\n")
         print(table(result, rows))
-        if args.json:
-            args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, result)
     for line in wrong:
         print(f"\nPROBLEM: {line}", file=sys.stderr)
     return 1 if wrong else 0

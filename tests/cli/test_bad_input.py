@@ -97,7 +97,7 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
     "labels outside the classes": (
         npz(y=np.array(["a", "b", "z"] * 10), classes=["a", "b"]), NPZ, ["outside the class list", "'z'"]
     ),
-    "numeric targets": (npz(y=Y / 2), NPZ, ["class", "rule=random"]),
+    "numeric targets": (npz(y=Y / 2), NPZ, ["classification needs class labels", "numeric targets"]),
     "one class": (npz(y=Y * 0), NPZ, ["same label"]),
     "a class too small": (npz(y=np.r_[Y[:-1], 3]), NPZ, ["at least 2 samples of each class", "'3' has 1"]),
     "a class too small for folds": (npz(), [*NPZ, "members.folds=11"], ["at least 11 samples", "members.folds"]),

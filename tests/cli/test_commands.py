@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -105,12 +106,13 @@ def test_a_signal_saves_and_exits_with_its_code_and_the_run_goes_on_bit_for_bit(
     done = cli("train", *common, "model.at=7", "--name", "parts")
     assert signal.getsignal(number) is before
     assert done.code == code
-    assert done.err.splitlines() == ["error: interrupted: the state is saved", "try: paceline resume runs/parts"]
+    hint = f"paceline resume runs/parts --use {USE}"
+    assert done.err.splitlines() == ["error: interrupted: the state is saved", f"try: {hint}"]
     assert [path.name for path in Path("runs/parts/checkpoints").rglob("step-*")] == ["step-7"]
     interruptions = 0
     while done.code == code:
         interruptions += 1
-        done = cli("resume", "runs/parts", "--use", USE)
+        done = cli(*shlex.split(hint)[1:])  # the command works as it was printed
     assert done.code == 0
     assert interruptions > 1
     parts, whole = result(open_run("runs/parts")), result(open_run("runs/whole"))

@@ -58,6 +58,15 @@ def test_a_stratified_holdout_is_that_of_scikit_learn(counts, fraction, seed):
     assert_partition(split, len(data))
 
 
+@pytest.mark.parametrize(("data", "rule"), [(labelled((20, 9)), "stratified"), (regression(29), "random")])
+@pytest.mark.parametrize("n_folds", [None, 3])
+def test_without_a_rule_classes_are_stratified_and_numbers_drawn_at_random(data, rule, n_folds):
+    splits = make_splits(data, SplitConfig(), n_folds=n_folds)
+    chosen = make_splits(data, SplitConfig(rule=rule), n_folds=n_folds)
+    assert {split.rule for split in splits} == {rule}
+    assert [split.val.tolist() for split in splits] == [split.val.tolist() for split in chosen]
+
+
 def test_class_proportions_differ_by_at_most_one_sample():
     counts = np.array((56, 94, 511))
     (split,) = make_splits(data := labelled(counts), SplitConfig(val_fraction=0.1))
@@ -215,6 +224,7 @@ def test_the_indices_drawn_today_are_drawn_for_ever():
     assert split.val.tolist() == [3, 6, 12, 13] and split.test.size == 0
 
 
+STRATIFIED = {"rule": "stratified"}
 BAD = {
     "class of one": (labelled((1, 9)), {}, {}, "at least 2 samples of each class", "class 'c0' has 1"),
     "class of one, other classes absent": (labelled((5, 0, 1)), {}, {}, "at least 2", "class 'c2' has 1"),
@@ -228,9 +238,9 @@ BAD = {
         "val_fraction",
     ),
     "class left without training": (labelled((2, 98)), {"val_fraction": 0.97}, {}, "'c0' is too small", "2 samples"),
-    "stratified targets": (regression(9), {}, {}, "needs class labels", "data.split.rule=random"),
-    "stratified folds of targets": (regression(9), {}, {"n_folds": 3}, "needs class labels", "numeric targets"),
-    "stratified without labels": (dataset(x=np.ones((3, 2))), {}, {}, "needs class labels", "no labels"),
+    "stratified targets": (regression(9), STRATIFIED, {}, "needs class labels", "data.split.rule=random"),
+    "stratified folds of targets": (regression(9), STRATIFIED, {"n_folds": 3}, "needs class labels", "numeric targets"),
+    "stratified without labels": (dataset(x=np.ones((3, 2))), STRATIFIED, {}, "needs class labels", "no labels"),
     "no group column": (labelled((5, 5)), {"rule": "group"}, {}, "no groups to split by", "data.split.rule"),
     "fewer groups than folds": (grouped([5, 5]), {"rule": "group"}, {"n_folds": 3}, "3 folds need", "got: 2 groups"),
     "one group": (grouped([5]), {"rule": "group"}, {}, "1 groups leave none to train on", "val_fraction"),

@@ -361,7 +361,7 @@ def test_openings_of_the_test_part_are_counted(tmp_path, openings, words):
 
 def test_commands_are_quoted_for_a_shell(tmp_path):
     html = page(tmp_path / "a b;c")
-    assert "paceline resume &#39;runs/a b;c&#39;" in part(html, "reproduce")
+    assert "paceline resume &#39;runs/a b;c&#39; --use mine.py" in part(html, "reproduce")
 
 
 def test_the_binomial_error_and_the_baseline_are_right(tmp_path):

@@ -73,6 +73,11 @@ def test_the_weights_file_has_all_that_prediction_needs_and_loads_without_code(r
     assert "optimizer_state_dict" not in best
 
 
+def test_the_rule_that_split_the_data_is_recorded_and_not_auto(run):
+    assert run.config["data"]["split"]["rule"] == "auto"
+    assert run.read_json("splits.json")["rule"] == "stratified"
+
+
 def test_the_optimizer_of_the_best_epoch_is_kept_on_request(tmp_path):
     """A70."""
     run = train(tmp_path, "training.selection.keep_optimizer=true")
@@ -160,6 +165,17 @@ def test_a_run_of_which_all_members_fail_is_failed_and_still_has_its_files(tmp_p
     assert (run.path / "report.html").exists()
 
 
+def test_a_report_that_fails_is_a_warning_and_the_training_is_done(tmp_path, caplog):
+    def in_the_way(record, control):
+        (tmp_path / "run" / "report.html").mkdir(exist_ok=True)
+
+    run = train(tmp_path, callbacks=[in_the_way])
+    assert run.summary["status"] == "finished"
+    (entry,) = caplog.records
+    assert "the report could not be written" in entry.getMessage()
+    assert f"paceline report {run.path}" in entry.getMessage()
+
+
 def test_an_opening_of_the_test_data_is_recorded_once_per_run(tmp_path):
     run = train(tmp_path, "members.seeds=2", TEST, name="a")
     assert [(line["run"], line["by"]) for line in openings(tmp_path)] == [("a", "train")]
@@ -209,7 +225,7 @@ def interrupted(folder, *overrides, member="seed42", epoch=2, code=130):
     with pytest.raises(InterruptedRunError) as caught:
         train(folder, *overrides, callbacks=[interrupt], control=control)
     assert caught.value.exit_code == code
-    assert caught.value.hint == f"paceline resume {folder / 'run'}"
+    assert caught.value.hint == f"paceline resume {folder / 'run'} --use {USE}"
     return open_run(folder / "run")
 
 

@@ -156,3 +156,19 @@ def test_members_of_unequal_folds_are_padded_and_still_as_alone(tmp_path: Path) 
     sizes = {len(split["train"]) for split in together.read_json("splits.json")["splits"]}
     assert len(sizes) > 1, "the folds must differ in size"
     assert_same_results(together, run(tmp_path, "alone", "eager", *extra))
+
+
+def test_a_member_that_diverges_is_marked_failed_and_the_others_are_as_alone(tmp_path: Path) -> None:
+    extra = [*KINDS["mlp"], "members.seeds=2", "members.vary={training.learning_rate:[0.01,1e300]}"]
+    together = run(tmp_path, "together", "cohort", *extra)
+    status = {member["id"]: member["status"] for member in together.summary["members"]}
+    failed = [member for member, word in status.items() if word == "failed"]
+    assert failed == [member for member in status if "1e+300" in member]
+    assert together.summary["failed"] == failed
+    alone = run(tmp_path, "alone", "eager", *KINDS["mlp"], "members.seeds=2", "training.learning_rate=0.01")
+    ours, theirs = rows(together), rows(alone)
+    for seed in ("seed42", "seed43"):
+        for (member, epoch, split), values in theirs.items():
+            if member == seed:
+                mine = ours[f"learning_rate0.01-{seed}", epoch, split]
+                assert mine["loss"] == pytest.approx(values["loss"], abs=1e-9)

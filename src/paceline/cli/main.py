@@ -153,6 +153,17 @@ def show_config(
 
 
 @app.command()
+def plan(overrides: Overrides = None, config: Config = None, use: Use = None, config_dir: ConfigDir = None) -> None:
+    """Print how a run would train: cohorts, engines, processes. Loads the data, trains and writes nothing.
+
+    Example: paceline plan task=pain members.seeds=5 members.folds=5
+    """
+    from paceline.cli.results import plan_command
+
+    plan_command(overrides or [], config, use or [], config_dir)
+
+
+@app.command()
 def tasks(use: Use = None) -> None:
     """List the tasks with their models, data and losses.
 

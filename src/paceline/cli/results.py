@@ -20,7 +20,8 @@ def print_results(run: Run, console: Console) -> None:
 
     for part in terminal_tables(run.summary):
         console.print(part)
-    console.print(Text(f"report: {run.path / 'report.html'}"), soft_wrap=True)
+    if (run.path / "report.html").is_file():
+        console.print(Text(f"report: {run.path / 'report.html'}"), soft_wrap=True)
 
 
 def evaluate_command(path: Path, part: str, use: Sequence[Path]) -> None:
@@ -71,6 +72,26 @@ def config_command(overrides: Sequence[str], config: Path | None, use: Sequence[
 
     resolved, _ = configure(overrides=list(overrides), config=config, use=use, config_dir=config_dir)
     Console().out(to_yaml(resolved.tree()), end="", highlight=False)
+
+
+def plan_command(overrides: Sequence[str], config: Path | None, use: Sequence[Path], config_dir: Path | None) -> None:
+    """Print the plan that `train` would make."""
+    from paceline.api.runs import configure
+    from paceline.run.build import build
+
+    resolved, recipe = configure(overrides=list(overrides), config=config, use=use, config_dir=config_dir)
+    plan = build(resolved, recipe, config_dir=config_dir).plan
+    table = Table("cohort", "members", "engine", "whole step", box=None, pad_edge=False)
+    for cohort in plan.cohorts[:20]:
+        compiled = "compiled" if cohort.compile else "as it is"
+        table.add_row(Text(cohort.id), str(len(cohort.members)), cohort.engine, compiled)
+    console = Console()
+    console.print(table)
+    if len(plan.cohorts) > 20:
+        console.print(Text(f"and {len(plan.cohorts) - 20} more"))
+    words = f"{plan.processes} processes" if plan.processes > 1 else "one process"
+    threads = f"{plan.threads} threads each" if plan.threads > 1 else "one thread each"
+    console.print(Text(f"on {plan.device}, {words}, {threads}"))
 
 
 def tasks_command(use: Sequence[Path]) -> None:

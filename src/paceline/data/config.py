@@ -36,8 +36,9 @@ class SplitConfig(Section):
     by the rule. `val_fraction` is a fraction of what is then left; folds divide the same rest. A fraction counts
     groups for rule `group` and samples for every other rule.
 
-    Rules: `auto` (stratified where there are classes, else random), `stratified` (class proportions kept), `group` (no group in two parts), `random`, `time` (the last
-    samples in time validate and test), `value` (by the values of `column`: `group`, or the name of a column).
+    Rules: `auto` (stratified where there are classes, else random), `stratified` (class proportions kept), `group` (no
+    group in two parts), `random`, `time` (the last samples in time validate and test), `value` (by the values of
+    `column`: `group`, or the name of a column).
     """
 
     rule: Rule = "auto"

@@ -206,7 +206,7 @@ def _class_names(dataset: Dataset, rest: Ints) -> list[str]:
 
 def _group_codes(dataset: Dataset, rest: Ints) -> Ints:
     if dataset.group is None:
-        fix = "give the data a group column, or data.split.rule=stratified"
+        fix = "give the data a group column, or data.split.rule=auto"
         raise DataError("the data has no groups to split by", where="data.split.rule", got="group", hint=fix)
     codes: Ints = np.unique(dataset.group[rest], return_inverse=True)[1]
     return codes

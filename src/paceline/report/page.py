@@ -152,11 +152,12 @@ def _commands(files: RunFiles) -> list[tuple[str, str]]:
     typed = [clean(word) for word in items(files.environment, "command")]
     run, again = shlex.quote(f"runs/{clean(folder)}"), shlex.quote(f"{clean(folder)}-again")
     config = shlex.quote(f"runs/{clean(folder)}/config.yaml")
+    use = "".join(f" --use {shlex.quote(clean(file.get('file')))}" for file in sections(files.environment, "use"))
     made = [("The command that made this run", shlex.join(typed))] if typed else []
     return [
         *made,
-        ("Train again from the recorded configuration", f"paceline train --config {config} --name {again}"),
-        ("Go on after an interruption, bit for bit", f"paceline resume {run}"),
-        ("Evaluate the chosen weights", f"paceline evaluate {run}"),
+        ("Train again from the recorded configuration", f"paceline train --config {config} --name {again}{use}"),
+        ("Go on after an interruption, bit for bit", f"paceline resume {run}{use}"),
+        ("Evaluate the chosen weights", f"paceline evaluate {run}{use}"),
         ("Write this page again", f"paceline report {run}"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -88,7 +89,7 @@ def execute(
         status = "finished"
     except InterruptedRunError:
         status = "interrupted"
-        raise
+        raise _interrupted(run, control, use) from None
     finally:
         trackers.close(status)
 
@@ -198,8 +199,9 @@ class _Worker:
             publish_member(self._run.member_folder(job.member.id), job, trained, k, rows)
 
 
-def _interrupted(run: Run, control: LoopControl) -> InterruptedRunError:
-    return InterruptedRunError("interrupted: the state is saved", hint=f"paceline resume {run.path}",
+def _interrupted(run: Run, control: LoopControl, use: Sequence[Path] = ()) -> InterruptedRunError:
+    command = ["paceline", "resume", str(run.path), *(word for path in use for word in ("--use", str(path)))]
+    return InterruptedRunError("interrupted: the state is saved", hint=shlex.join(command),
                                exit_code=control.interrupted)  # fmt: skip
 
 

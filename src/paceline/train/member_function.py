@@ -1,0 +1,139 @@
+"""What is mapped over a cohort: the loss, its gradient, the metrics and the predictions of one member.
+
+K members, B samples, S dropout sites. Parameters and buffers are stacked (K, ...); a batch is row numbers of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from paceline.models.dropout import noise_sites
+from paceline.optim.stacked import Stacked
+
+if TYPE_CHECKING:
+    from paceline.types import Batch, Task
+
+
+class MemberFunction:
+    """A module, a task and the table of samples, as functions of stacked parameters and row numbers."""
+
+    def __init__(
+        self, module: nn.Module, task: Task, table: Mapping[str, Tensor], autocast: AbstractContextManager[Any]
+    ) -> None:
+        self.module, self._task, self._table, self._autocast = module, task, dict(table), autocast
+        self.sites = [path for path, _ in noise_sites(module)]
+
+    def terms(self) -> list[str]:
+        """The names of the loss terms, from the data alone."""
+        first = next(iter(self._table.values()))
+        return list(self._task.weights(self._batch(torch.zeros(1, dtype=torch.int64, device=first.device), None)))
+
+    def plain_weights(self, rows: Tensor) -> dict[str, float] | None:
+        """Return the weights of rows (B,) where they are plain numbers, such as the size of the batch, else None."""
+        found = self._task.weights(self._batch(rows, None))
+        numbers = {term: float(weight) for term, weight in found.items() if not isinstance(weight, Tensor)}
+        return numbers if len(numbers) == len(found) else None
+
+    def gradients(
+        self,
+        parameters: Stacked,
+        buffers: Stacked,
+        rows: Tensor,
+        mask: Tensor | None,
+        keys: Tensor,
+        totals: Mapping[str, Any],
+    ) -> tuple[Stacked, dict[str, Tensor]]:
+        """Return the gradients of one micro-batch of every member, and its loss sums (K,) per term.
+
+        Buffers are updated in place. keys: (S, K). totals: the weights to divide by, numbers or (K,).
+        """
+        plain = {t: total for t, total in totals.items() if not isinstance(total, Tensor)}
+
+        def loss(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Any, keys: Tensor, own: Any) -> Any:
+            own_keys = {f"{path}.key": keys[i] for i, path in enumerate(self.sites)}
+            batch = self._batch(rows, mask)
+            sums = dict(self._task.loss_sums(self._call(parameters, buffers | own_keys, batch), batch))
+            return sum(value * _inverse(plain.get(t, own.get(t)), value) for t, value in sums.items()), sums
+
+        tensors = {t: total for t, total in totals.items() if t not in plain}
+        dims = (0, 0, 0, None if mask is None else 0, 1, 0)
+        mapped = vmap(grad_and_value(loss, has_aux=True), in_dims=dims)
+        gradients, (_, sums) = mapped(parameters, buffers, rows, mask, keys, tensors)
+        return gradients, sums
+
+    def weigh(self, rows: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+        """Return the weight of each term (K,) in one micro-batch, from the data alone."""
+
+        def own(rows: Tensor, mask: Tensor | None) -> Any:
+            weights = self._task.weights(self._batch(rows, mask))
+            return {term: torch.as_tensor(weight, dtype=torch.float64) for term, weight in weights.items()}
+
+        found: dict[str, Tensor] = vmap(own, in_dims=(0, None if mask is None else 0))(rows, mask)
+        return found
+
+    def _batch(self, rows: Tensor, mask: Tensor | None) -> Batch:
+        batch = {name: column[rows] for name, column in self._table.items()}
+        if mask is None:
+            return batch
+        if "mask" in batch:
+            batch["mask"] = batch["mask"] & mask.view(-1, *[1] * (batch["mask"].ndim - 1))
+        return batch | {"sample_mask": mask}
+
+    def _call(self, parameters: Stacked, buffers: Stacked, batch: Batch) -> Any:
+        bound = cast(nn.Module, _Bound(self.module, parameters | buffers))
+        return self._task.forward(bound, batch)
+
+    def look(self, weights: tuple[Stacked, Stacked], batch: Batch) -> tuple[Any, Any, Any]:
+        """Loss sums, weights and metric states of one batch, each with a leading member axis."""
+
+        def look(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None) -> Any:
+            inputs = self._batch(rows, mask)
+            outputs = self._call(parameters, buffers, inputs)
+            over = {t: torch.as_tensor(w, dtype=torch.float64) for t, w in self._task.weights(inputs).items()}
+            return dict(self._task.loss_sums(outputs, inputs)), over, dict(self._task.metric_sums(outputs, inputs))
+
+        found: tuple[Any, Any, Any] = self._map(look, weights, batch)
+        return found
+
+    def predict(self, weights: tuple[Stacked, Stacked], batch: Batch) -> dict[str, Tensor]:
+        """Return the predictions of every member, (K, B, ...)."""
+
+        def own(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None) -> Any:
+            return dict(self._task.predict(self._call(parameters, buffers, self._batch(rows, mask))))
+
+        found: dict[str, Tensor] = self._map(own, weights, batch)
+        return found
+
+    def _map(self, function: Any, weights: tuple[Stacked, Stacked], batch: Batch) -> Any:
+        """Map a function of one member over weights (parameters and buffers) and rows, in evaluation mode."""
+        mask = batch.get("sample_mask")
+        dims = (0, 0, 0 if batch["rows"].ndim == 2 else None, None if mask is None else 0)
+        self.module.eval()
+        try:
+            with torch.no_grad(), self._autocast:
+                return vmap(function, in_dims=dims)(*weights, batch["rows"], mask)
+        finally:
+            self.module.train()
+
+
+class _Bound:
+    """A module that is called with given parameters: what a task's `forward` sees of a member."""
+
+    def __init__(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        self._module, self._tensors = module, dict(tensors)
+
+    def __call__(self, *args: Any) -> Any:
+        return functional_call(self._module, self._tensors, args)
+
+
+def _inverse(total: Any, like: Tensor) -> Any:
+    """Return 1 / W, 0 for an empty batch."""
+    if isinstance(total, Tensor):
+        return torch.where(total > 0, 1 / total, 0.0).to(like.dtype)
+    return 1 / total if total else 0.0
