@@ -31,8 +31,8 @@ BOUNDS = {
     "lightning/cohort32": Bound("at least", 28.0),
     "vmap/cohort32": Bound("at least", 0.9),
     "hand/compiled1": Bound("at least", 2.0),
-    "hand/cohort32 steady": Bound("at least", 12.0, "aim"),
-    "lightning/cohort32 steady": Bound("at least", 50.0, "aim"),
+    "hand/cohort32 steady": Bound("at least", aim=12.0),
+    "lightning/cohort32 steady": Bound("at least", aim=50.0),
 }
 
 

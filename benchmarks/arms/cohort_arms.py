@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arms.commands import ONE_THREAD, read, side_by_side, train, train_command
+from arms.commands import ONE_THREAD, read, side_by_side, train, train_command, train_shorter
 
 EPOCHS, STEPS, MEMBERS = 480, 250, 32  # 250 steps an epoch: 120,000 per member
-RECIPE = ["--use", "arms/mlp_recipe.py", "task=mlp"]
+USE = ["--use", "arms/mlp_recipe.py"]
 COMPILED = ["training.engine=cohort", "training.compile=true", "numerics.threads=1"]
 COHORTS = {"cohort1": 1, "cohort8": 8, "cohort32": 32, "cohort128": 128}
 ARMS = ("hand", "vmap", "cohort32", "lightning", "eager", "cohort1", "cohort8", "cohort128", "hand1", "compiled1")
@@ -115,12 +115,11 @@ def mean_loss(found: Sequence[Mapping[str, Any]]) -> float:
 
 def ours(arm: str, members: int, extra: Sequence[str], size: Size, folder: Path) -> Row:
     """One `paceline train`. For fewer epochs it has the plan of all 480, made beforehand and not counted."""
-    wanted, config = [*RECIPE, f"members.seeds={members}", *extra], None
-    if size.epochs != EPOCHS:
-        side_by_side([[sys.executable, "-m", "arms.plan_ahead", str(folder / "planned"), *wanted]], folder, {})
-        config = folder / "planned" / "config.yaml"
-        wanted = [*RECIPE[:2], f"training.num_epochs={size.epochs}"]
-    done = train(wanted, folder, config=config)
+    wanted = ["task=mlp", f"members.seeds={members}", *extra]
+    if size.epochs == EPOCHS:
+        done = train([*USE, *wanted], folder)
+    else:
+        done = train_shorter(USE, wanted, size.epochs, folder)
     if done.epochs != size.epochs:
         raise RuntimeError(f"{arm} trained for {done.epochs} epochs, not {size.epochs}")
     return Row(
@@ -139,7 +138,7 @@ def eager(size: Size, folder: Path) -> Row:
     seeds = [[42 + 2 * i, 43 + 2 * i] for i in range(size.processes)]
     commands = [
         train_command(
-            [*RECIPE, f"members.seeds={pair}", "training.engine=eager", "numerics.threads=1",
+            [*USE, f"members.seeds={pair}", "training.engine=eager", "numerics.threads=1",
              f"training.num_epochs={size.epochs}"], folder, f"run{i}",
         )
         for i, pair in enumerate(seeds)

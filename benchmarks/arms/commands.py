@@ -65,16 +65,19 @@ def train_command(overrides: Sequence[str], folder: Path, name: str, *, config: 
     return [sys.executable, "-m", "paceline", "train", *overrides, *base, "--runs", str(folder), "--name", name]
 
 
-def train(
-    overrides: Sequence[str], folder: Path, *, config: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Trained:
+def train(overrides: Sequence[str], folder: Path, *, config: Path | None = None) -> Trained:
     """Run one command to its end. Raises RuntimeError as `side_by_side` does."""
     before = os.times()
-    command = train_command(overrides, folder, "run", config=config)
-    started = side_by_side([command], folder, environment or {})
+    started = side_by_side([train_command(overrides, folder, "run", config=config)], folder, {})
     seconds, after = time.time() - started, os.times()
     spent = after.children_user - before.children_user + after.children_system - before.children_system
     return read(folder / "run", seconds, spent)
+
+
+def train_shorter(use: Sequence[str], overrides: Sequence[str], epochs: int, folder: Path) -> Trained:
+    """Train for fewer epochs by the plan that the whole training has; making the plan is not counted."""
+    side_by_side([[sys.executable, "-m", "arms.plan_ahead", str(folder / "planned"), *use, *overrides]], folder, {})
+    return train([*use, f"training.num_epochs={epochs}"], folder, config=folder / "planned" / "config.yaml")
 
 
 def read(run: Path, seconds: float, cpu_seconds: float) -> Trained:

@@ -12,15 +12,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Bound:
-    """What a ratio should be: `word` is `at least` or `at most`."""
+    """What a ratio should be: `word` is `at least` or `at most`; the bar is below the aim."""
 
     word: str
-    value: float
-    name: str = "bar"  # or aim
+    bar: float | None = None
+    aim: float | None = None
 
     def verdict(self, ratio: float) -> str:
-        met = ratio >= self.value if self.word == "at least" else ratio <= self.value
-        return f"{self.name}: {self.word} {self.value:g}, {'met' if met else 'MISSED'}"
+        found = []
+        for name, value in (("bar", self.bar), ("aim", self.aim)):
+            if value is not None:
+                met = ratio >= value if self.word == "at least" else ratio <= value
+                found.append(f"{name}: {self.word} {value:g}, {'met' if met else 'MISSED'}")
+        return "; ".join(found)
 
 
 def ratio_lines(ratios: Mapping[str, float], bounds: Mapping[str, Bound]) -> list[str]:

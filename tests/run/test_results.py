@@ -73,6 +73,15 @@ def test_the_weights_file_has_all_that_prediction_needs_and_loads_without_code(r
     assert "optimizer_state_dict" not in best
 
 
+def test_workers_and_pinned_memory_change_nothing_for_data_in_memory_and_one_line_says_so(tmp_path, caplog):
+    """A44."""
+    plain = train(tmp_path, name="plain")
+    assert caplog.messages == []
+    other = train(tmp_path, "data.loader.num_workers=4", "data.loader.pin_memory=true", name="other")
+    assert caplog.messages == ["data is in memory: workers are not used"]
+    assert equal(result(plain), result(other)) == []
+
+
 def test_the_rule_that_split_the_data_is_recorded_and_not_auto(run):
     assert run.config["data"]["split"]["rule"] == "auto"
     assert run.read_json("splits.json")["rule"] == "stratified"

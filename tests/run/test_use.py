@@ -122,9 +122,18 @@ def test_ones_own_tracker_gets_every_record_once_and_in_order(write):
     assert (run.path / "status.txt").read_text() == "finished"
 
 
-def test_a_tracker_that_is_not_enabled_is_not_built(write):
-    run = paceline.train("blobs", use=[USE, write(TRACKER)], name="own")
-    assert not (run.path / "lines.jsonl").exists()
+@pytest.mark.parametrize(
+    ("overrides", "built"),
+    [
+        ([], False),
+        (["tracking.lines.note=x"], True),
+        (["tracking.lines.note=x", "tracking.lines.enabled=false"], False),
+    ],
+)
+def test_a_tracker_is_built_where_its_section_is_named_unless_it_is_disabled(write, overrides, built):
+    text = TRACKER.replace("class Lines(paceline.TrackerConfig):", 'class Lines(paceline.TrackerConfig):\n    note: str = ""')
+    run = paceline.train("blobs", overrides, use=[USE, write(text)], name="own")
+    assert (run.path / "lines.jsonl").exists() == built
 
 
 def test_a_tracker_that_raises_is_one_warning_and_changes_no_bit(write, tmp_path, caplog):

@@ -61,7 +61,11 @@ class SplitConfig(Section):
 
 
 class LoaderConfig(Section):
-    """How batches are fed. Data in memory needs no workers: 0 is the fastest for it."""
+    """How data reaches the device.
+
+    num_workers: data in memory is fed without workers, so a larger number is reduced to 0. pin_memory: copy to a CUDA
+    device through pinned memory; `auto` does not, as data in memory moves there once and whole. Other devices have none.
+    """
 
     num_workers: int = Field(default=0, ge=0)
     pin_memory: Literal["auto"] | bool = "auto"

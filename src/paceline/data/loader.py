@@ -102,8 +102,20 @@ class ArrayPass:
 
 
 def take(
-    columns: Mapping[str, np.ndarray[Any, Any]], rows: Sequence[int] | np.ndarray[Any, Any], device: torch.device
+    columns: Mapping[str, np.ndarray[Any, Any]],
+    rows: Sequence[int] | np.ndarray[Any, Any],
+    device: torch.device,
+    *,
+    pin: bool = False,
 ) -> dict[str, Tensor]:
-    """Return some rows of NumPy columns as tensors on the device."""
+    """Return some rows of NumPy columns as tensors on the device; `pin` copies to CUDA through pinned memory."""
     index = np.asarray(rows, dtype=np.int64)
-    return {name: torch.from_numpy(np.ascontiguousarray(column[index])).to(device) for name, column in columns.items()}
+    return {name: upload(np.ascontiguousarray(column[index]), device, pin=pin) for name, column in columns.items()}
+
+
+def upload(column: np.ndarray[Any, Any], device: torch.device, *, pin: bool) -> Tensor:
+    """Return a writable NumPy array as a tensor on the device."""
+    tensor = torch.from_numpy(column)
+    if pin and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

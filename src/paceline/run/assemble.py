@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from paceline.data.loader import upload
 from paceline.data.rows import RowFeed, RowPass, Rows
 from paceline.errors import ModelError
 from paceline.models.norm import MaskedBatchNorm1d
@@ -77,7 +78,7 @@ def _table(inputs: Sequence[InMemory], device: torch.device) -> tuple[dict[str, 
         name: columns[0][name] if len(columns) == 1 else np.concatenate([c[name] for c in columns])
         for name in columns[0]
     }
-    table = {name: torch.from_numpy(_writable(column)).to(device) for name, column in joined.items()}
+    table = {name: upload(_writable(column), device, pin=inputs[0].pin) for name, column in joined.items()}
     return table, [places[id(i)] for i in inputs]
 
 

@@ -47,13 +47,14 @@ class InMemory:
     split: Split
     scaler: Scaler | None
     open_test: bool
+    pin: bool = False  # copy to CUDA through pinned memory
 
     @property
     def spec(self) -> DataSpec:
         return self.dataset.spec(self.split.train)
 
     def feed(self, member: Member, training: TrainingConfig, device: torch.device) -> ArrayFeed:
-        columns = take(self.columns(), self.split.train, device)
+        columns = take(self.columns(), self.split.train, device, pin=self.pin)
         return ArrayFeed(columns, member, training.batch_size, training.gradient_accumulation_steps)
 
     def passes(self, training: TrainingConfig, device: torch.device) -> Passes:
@@ -67,7 +68,7 @@ class InMemory:
     def part(self, name: str, training: TrainingConfig, device: torch.device) -> ArrayPass:
         """One pass over `train`, `val` or `test`, opened or not."""
         rows = getattr(self.split, name)
-        return ArrayPass(take(self.columns(), rows, device), training.evaluate.batch_size)
+        return ArrayPass(take(self.columns(), rows, device, pin=self.pin), training.evaluate.batch_size)
 
     def columns(self) -> dict[str, np.ndarray[Any, Any]]:
         """All samples, scaled."""
@@ -99,4 +100,5 @@ def split_inputs(dataset: Dataset, split: Split, config: DataConfig) -> InMemory
     scaler = None
     if config.scale == "standard":
         scaler = Scaler.fit(dataset.columns["x"], dataset.columns.get("mask"), split.train)
-    return InMemory(dataset=dataset, split=split, scaler=scaler, open_test=config.split.open_test)
+    pin = config.loader.pin_memory is True
+    return InMemory(dataset=dataset, split=split, scaler=scaler, open_test=config.split.open_test, pin=pin)
