@@ -50,7 +50,11 @@ def test_macro_f1_of_a_resample_is_that_of_the_drawn_samples():
     sums = bootstrap.sums_of(member)
     found = bootstrap.values_of(weights @ sums, bootstrap.classes_of(sums))
     again = replace(
-        member, index=np.arange(60), y=y[drawn], prediction=member.prediction[drawn], probability=member.probability[drawn]
+        member,
+        index=np.arange(60),
+        y=y[drawn],
+        prediction=member.prediction[drawn],
+        probability=member.probability[drawn],
     )
     assert {name: float(v[0]) for name, v in found.items()} == pytest.approx(metrics_of(again))
 

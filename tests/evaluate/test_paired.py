@@ -69,7 +69,9 @@ def test_a_hand_worked_corrected_test():
     found = difference(a, b, 80, 20)
     assert found.mean / 0.00474342 == pytest.approx(4.21637, abs=1e-4)
     assert found.p == pytest.approx(2 * scipy.stats.t.sf(4.21637, 4), rel=1e-4)
-    assert (found.low, found.high) == pytest.approx((0.02 - 2.776445 * 0.00474342, 0.02 + 2.776445 * 0.00474342), abs=1e-6)
+    assert (found.low, found.high) == pytest.approx(
+        (0.02 - 2.776445 * 0.00474342, 0.02 + 2.776445 * 0.00474342), abs=1e-6
+    )
     assert found.method.startswith("corrected resampled t over 5 folds")
     assert found.p > scipy.stats.ttest_1samp([0.01, 0.02, 0.03, 0.02, 0.02], 0).pvalue
 
@@ -166,7 +168,10 @@ def test_sign_flips_by_hand():
     assert sign_flip_test([1, 2, 4]).p == 2 / 8
     # Of (1, 1, -1): |sum| is 1 or 3, always at least the observed 1.
     assert sign_flip_test([1, 1, -1]).p == 1
-    flips = [sum(s * x for s, x in zip(signs, (0.1, 0.2, 0.3, 0.4, 0.5), strict=True)) for signs in product((1, -1), repeat=5)]
+    flips = [
+        sum(s * x for s, x in zip(signs, (0.1, 0.2, 0.3, 0.4, 0.5), strict=True))
+        for signs in product((1, -1), repeat=5)
+    ]
     assert sign_flip_test([0.1, 0.2, 0.3, 0.4, -0.5]).p == sum(abs(f) > 0.499999 for f in flips) / 32
 
 

@@ -42,7 +42,9 @@ def write_run(
         for seed in seeds:
             for fold in [None] if folds is None else range(folds):
                 split = splits[seed if redrawn else None, fold]
-                members.append(_member(folder, variant, seed, fold, split, skill, failed, groups, regression, predictions))
+                members.append(
+                    _member(folder, variant, seed, fold, split, skill, failed, groups, regression, predictions)
+                )
     metric = "val_rmse" if regression else "val_f1_macro"
     summary = _summary(folder.name, members, variants, metric, task, data, splits, redrawn)
     plan = {"schema_version": 1, "cohorts": [{"id": m["id"], "members": [m["id"]], "engine": "eager"} for m in members]}
@@ -68,14 +70,20 @@ def write_run(
     return folder
 
 
-def _splits(seeds: Sequence[int | None], folds: int | None, split_seed: int, test: bool) -> dict[Any, dict[str, list[int]]]:
+def _splits(
+    seeds: Sequence[int | None], folds: int | None, split_seed: int, test: bool
+) -> dict[Any, dict[str, list[int]]]:
     splits = {}
     for seed in seeds:
         order = np.random.default_rng([split_seed, seed or 0]).permutation(100)
         for fold in [None] if folds is None else range(folds):
             held = order[:30] if folds is None else order[fold::folds]
             train = np.setdiff1d(order, held)
-            parts = {"train": train.tolist(), "val": np.sort(held).tolist(), "test": list(range(100, N)) if test else []}
+            parts = {
+                "train": train.tolist(),
+                "val": np.sort(held).tolist(),
+                "test": list(range(100, N)) if test else [],
+            }
             splits[seed, fold] = parts
     return splits
 
@@ -129,7 +137,9 @@ def _summary(
     for variant in variants:
         own = [m for m in members if m["variant"] == variant and m["status"] != "failed"]
         names = list(own[0]["metrics"]) if own else []
-        metrics = {name: _interval([(m["seed"], m["fold"], m["metrics"][name]) for m in own], name, redrawn) for name in names}
+        metrics = {
+            name: _interval([(m["seed"], m["fold"], m["metrics"][name]) for m in own], name, redrawn) for name in names
+        }
         tables.append({"name": variant, "members": len(own), "metrics": metrics})
     return {
         "schema_version": 1, "run": run, "task": task, "model": "gru", "data": data, "status": "finished",

@@ -91,7 +91,12 @@ def test_several_tests_are_corrected_by_holm(tmp_path):
 
 def test_a_p_that_holms_correction_takes_away_is_explained(tmp_path):
     # Differences of +-1 around .9 in five pairs: p about .02 alone, above .05 among three tests.
-    rows = {"a": [0, 0, 0, 0, 0], "b": [0.1, 0.3, 0.2, 0.25, 0.02], "c": [0.1, -0.1, 0, 0.2, -0.2], "d": [0.3, -0.3, 0, 0.1, 0]}
+    rows = {
+        "a": [0, 0, 0, 0, 0],
+        "b": [0.1, 0.3, 0.2, 0.25, 0.02],
+        "c": [0.1, -0.1, 0, 0.2, -0.2],
+        "d": [0.3, -0.3, 0, 0.1, 0],
+    }
     for name, scores in rows.items():
         lines = [f"{seed},{score}" for seed, score in enumerate(scores)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["seed,accuracy", *lines]))
@@ -109,7 +114,9 @@ def test_other_seeds_are_compared_by_welch(tmp_path):
 
 
 def test_folds_take_the_corrected_resampled_t_test(tmp_path):
-    a, b = (write_run(tmp_path / name, skill=s, folds=5, seeds=(42, 43), test=False) for name, s in (("a", 0.6), ("b", 0.8)))
+    a, b = (
+        write_run(tmp_path / name, skill=s, folds=5, seeds=(42, 43), test=False) for name, s in (("a", 0.6), ("b", 0.8))
+    )
     found = compare([str(a), str(b)], ["val_accuracy"])
     d = (np.array(values(b, "val_accuracy")) - values(a, "val_accuracy")).reshape(2, 5).mean(axis=0)
     error = d.std(ddof=1) * math.sqrt(1 / 5 + 20 / 80)
@@ -119,7 +126,8 @@ def test_folds_take_the_corrected_resampled_t_test(tmp_path):
 
 def test_redrawn_folds_count_every_training(tmp_path):
     a, b = (
-        write_run(tmp_path / name, skill=s, folds=5, seeds=(1, 2, 3), redrawn=True) for name, s in (("a", 0.6), ("b", 0.8))
+        write_run(tmp_path / name, skill=s, folds=5, seeds=(1, 2, 3), redrawn=True)
+        for name, s in (("a", 0.6), ("b", 0.8))
     )
     found = compare([str(a), str(b)], ["val_accuracy"])
     d = np.array(values(b, "val_accuracy")) - values(a, "val_accuracy")
@@ -155,9 +163,14 @@ def test_one_member_says_what_can_and_what_cannot_be_said(tmp_path):
     only_b = int(((one.prediction != one.y) & (other.prediction == one.y)).sum())
     assert pair.mcnemar.p == pytest.approx(scipy.stats.binomtest(only_a, only_a + only_b).pvalue)
     text = verdict(found, pair)
-    assert text.startswith("cannot tell which is better: one member says nothing about spread. What can be said: b minus a")
+    assert text.startswith(
+        "cannot tell which is better: one member says nothing about spread. What can be said: b minus a"
+    )
     assert "on these samples the trained networks differ (p " in text and "members.seeds=5" in text
-    assert f"exact p < 0.0001; {only_a} samples only a has right, {only_b} only b" in words(found) or pair.mcnemar.p >= 1e-4
+    assert (
+        f"exact p < 0.0001; {only_a} samples only a has right, {only_b} only b" in words(found)
+        or pair.mcnemar.p >= 1e-4
+    )
 
 
 def test_one_member_beside_several_says_where_it_lies(tmp_path):

@@ -58,7 +58,9 @@ def test_another_number_of_folds_is_refused(tmp_path):
 
 
 def test_redrawn_splits_must_agree_where_both_have_the_seed(tmp_path):
-    a, b = (write_run(tmp_path / name, redrawn=True, seeds=seeds) for name, seeds in (("a", (1, 2, 3)), ("b", (3, 4, 5))))
+    a, b = (
+        write_run(tmp_path / name, redrawn=True, seeds=seeds) for name, seeds in (("a", (1, 2, 3)), ("b", (3, 4, 5)))
+    )
     assert not compare([str(a), str(b)], ["val_accuracy"]).pairs[0].difference.paired
     c = write_run(tmp_path / "c", redrawn=True, seeds=(1, 2, 3), split_seed=9)
     assert "validation part of seed 1" in refused(a, c)

@@ -60,7 +60,9 @@ def test_a_runs_own_members_csv_can_be_given(tmp_path):
         "val_loss": [(1, None, 0.5), (2, None, 0.4)],
         "test_f1_macro": [(1, None, 0.9), (2, None, 0.8)],
     }
-    b = csv(tmp_path / "b.csv", text + "gru-seed1,gru,1,,finished,5,3,0.5,0.9\nlstm-seed1,lstm,1,,finished,5,3,0.4,0.7\n")
+    b = csv(
+        tmp_path / "b.csv", text + "gru-seed1,gru,1,,finished,5,3,0.5,0.9\nlstm-seed1,lstm,1,,finished,5,3,0.4,0.7\n"
+    )
     assert list(read_csv(b)) == ["b:gru", "b:lstm"]
 
 
@@ -72,7 +74,10 @@ def test_a_run_and_a_file_can_be_compared(tmp_path):
     assert "Not checked: whether data and splits are the same, of which theirs has no record." in found.notes
 
 
-@pytest.mark.parametrize("text", ["seed;value\n1;0.5\n2;0.25\n", "\ufeffseed,value\r\n1,0.5\r\n\r\n2, 0.25 \r\n", "seed\tvalue\n1\t0.5\n2\t0.25"])
+@pytest.mark.parametrize(
+    "text",
+    ["seed;value\n1;0.5\n2;0.25\n", "\ufeffseed,value\r\n1,0.5\r\n\r\n2, 0.25 \r\n", "seed\tvalue\n1\t0.5\n2\t0.25"],
+)
 def test_files_of_other_programs_are_read(tmp_path, text):
     assert list(read_csv(csv(tmp_path / "a.csv", text))["a"]["value"]) == [(1, None, 0.5), (2, None, 0.25)]
 

@@ -51,9 +51,17 @@ def test_the_page_has_verdicts_a_forest_plot_and_what_they_stand_on(tmp_path):
     assert len(plots) == 2
     rows = [node for node in plots[0].iter("g") if node.get("class") in ("row", "row found")]
     assert [row.get("class") for row in rows] == ["row found", "row"]
-    assert all(node.get("class") != "over-samples" or float(node.get("x1")) < float(node.get("x2")) for node in plots[0].iter())
-    assert [node.text for node in plots[0].iter("text") if "side" in node.get("class", "")] == ["← base better", "base worse →"]
-    assert [node.text for node in plots[1].iter("text") if "side" in node.get("class", "")] == ["← base worse", "base better →"]
+    assert all(
+        node.get("class") != "over-samples" or float(node.get("x1")) < float(node.get("x2")) for node in plots[0].iter()
+    )
+    assert [node.text for node in plots[0].iter("text") if "side" in node.get("class", "")] == [
+        "← base better",
+        "base worse →",
+    ]
+    assert [node.text for node in plots[1].iter("text") if "side" in node.get("class", "")] == [
+        "← base worse",
+        "base better →",
+    ]
 
 
 def test_intervals_lie_where_the_axis_says(tmp_path):
