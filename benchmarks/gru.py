@@ -16,31 +16,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from arms.commands import Trained, side_by_side, train
+from arms.commands import Trained, train, train_shorter
 from arms.outcome import Bound, json_target, ratio_lines, write_json
 from step import describe
 
 EPOCHS, QUICK_EPOCHS, STEPS, MEMBERS = 50, 4, 20, 8  # 20 steps an epoch
-RECIPE = ["--use", "arms/gru_recipe.py"]
+USE = ["--use", "arms/gru_recipe.py"]
 ARMS = {
     "one_thread": ["training.engine=eager", "numerics.threads=1"],
     "two_threads": ["training.engine=eager", "numerics.threads=2"],
     "plan": [],
 }
-BOUNDS = {"sequential/plan": Bound("at least", 1.3), "sequential/plan steady": Bound("at least", 2.0, "aim")}
+BOUNDS = {name: Bound("at least", 1.3, 2.0) for name in ("sequential/plan", "sequential/plan steady")}
 LOSS_BAND = 0.08  # relative; initial weights and order of a member are the same in all arms
 
 
 def measure(arm: str, epochs: int) -> Trained:
     """Run one arm. Fewer epochs than all are trained by the plan of all. Raises RuntimeError."""
-    with tempfile.TemporaryDirectory(prefix=f"bench-gru-{arm}-") as name:
-        folder = Path(name)
-        wanted = [*RECIPE, "task=waves", f"members.seeds={MEMBERS}", f"training.num_epochs={EPOCHS}", *ARMS[arm]]
+    with tempfile.TemporaryDirectory(prefix=f"bench-gru-{arm}-") as folder:
+        wanted = ["task=waves", f"members.seeds={MEMBERS}", f"training.num_epochs={EPOCHS}", *ARMS[arm]]
         if epochs == EPOCHS:
-            return train(wanted, folder)
-        side_by_side([[sys.executable, "-m", "arms.plan_ahead", str(folder / "planned"), *wanted]], folder, {})
-        planned = folder / "planned" / "config.yaml"
-        return train([*RECIPE, f"training.num_epochs={epochs}"], folder, config=planned)
+            return train([*USE, *wanted], Path(folder))
+        return train_shorter(USE, wanted, epochs, Path(folder))
 
 
 def report(found: Mapping[str, Trained], environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,9 +92,8 @@ def main(argv: Sequence[str]) -> int:
         found[arm] = measure(arm, epochs)
         print(f"{arm:<13}{found[arm].seconds:8.1f} s", file=sys.stderr, flush=True)
     result = report(found, environment)
-    print(
-        f"\n{MEMBERS} x GRU width 64, 80 steps of 64 channels, batch 64, {epochs * STEPS} steps, {environment['cpu']}\n"
-    )
+    print(f"\n{MEMBERS} x GRU of width 64, 80 steps of 64 channels, batch 64, {epochs * STEPS} optimizer steps,")
+    print(f"{environment['cpu']}\n")
     print(table(result))
     write_json(args.json, result)
     wrong = problems(found, epochs)

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from arms.commands import Trained, train
+from arms.commands import Trained, train, train_shorter
 from arms.outcome import Bound, json_target, ratio_lines, write_json
 from step import describe, spread
 
@@ -26,13 +26,14 @@ COMMON = ["task=pain", "model=conv_gru", "data=vowels", "device=cpu", "training.
 ALL = ["members.seeds=5", "members.folds=5"]
 ONE = ["data.split.val_fraction=0.2"]  # a holdout of the size of a fold: 216 utterances train, 54 validate
 SEEDS = (42, 43, 44)  # of the member alone, each a command of its own
-BOUNDS = {"all/one": Bound("at most", 15.0), "all/one again": Bound("at most", 8.0, "aim")}
+BOUNDS = {"all/one": Bound("at most", 15.0, 8.0)}
 
 
 def measure(overrides: Sequence[str], epochs: int) -> Trained:
-    """Run one command. Raises RuntimeError."""
+    """Run one command; fewer epochs than all are trained by the plan of all. Raises RuntimeError."""
     with tempfile.TemporaryDirectory(prefix="bench-vowels-") as folder:
-        return train([*COMMON, f"training.num_epochs={epochs}", *overrides], Path(folder))
+        wanted = [*COMMON, f"training.num_epochs={EPOCHS}", *overrides]
+        return train(wanted, Path(folder)) if epochs == EPOCHS else train_shorter([], wanted, epochs, Path(folder))
 
 
 def report(everything: Trained, alone: Sequence[Trained], environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,9 +73,8 @@ def main(argv: Sequence[str]) -> int:
     everything = measure(ALL, epochs)
     alone.append(measure([*ONE, f"members.seeds=[{SEEDS[-1]}]"], epochs))
     result = report(everything, alone, environment)
-    print(
-        f"conv_gru on the vowels, {MEMBERS} members in one command and one alone, {epochs} epochs, {environment['cpu']}\n"
-    )
+    print(f"conv_gru on the vowels, {MEMBERS} members in one command and one alone, {epochs} epochs,")
+    print(f"{environment['cpu']}\n")
     print(table(result))
     write_json(args.json, result)
     trained = {t.epochs for t in (everything, *alone)}

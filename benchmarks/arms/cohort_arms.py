@@ -116,10 +116,8 @@ def mean_loss(found: Sequence[Mapping[str, Any]]) -> float:
 def ours(arm: str, members: int, extra: Sequence[str], size: Size, folder: Path) -> Row:
     """One `paceline train`. For fewer epochs it has the plan of all 480, made beforehand and not counted."""
     wanted = ["task=mlp", f"members.seeds={members}", *extra]
-    if size.epochs == EPOCHS:
-        done = train([*USE, *wanted], folder)
-    else:
-        done = train_shorter(USE, wanted, size.epochs, folder)
+    whole = size.epochs == EPOCHS
+    done = train([*USE, *wanted], folder) if whole else train_shorter(USE, wanted, size.epochs, folder)
     if done.epochs != size.epochs:
         raise RuntimeError(f"{arm} trained for {done.epochs} epochs, not {size.epochs}")
     return Row(

@@ -73,7 +73,7 @@ def test_a_difference_in_padding_alone_is_a_duplicate():
     x = np.random.default_rng(0).normal(size=(200, 4, 2))
     x[split.val[0], :3] = x[split.train[0], :3]  # step 3 is padding and differs
     data = data_set(x=x)
-    with pytest.raises(DataError, match="1 samples repeat"):
+    with pytest.raises(DataError, match="1 sample repeats"):
         audit(data, dataclasses.replace(split, fingerprint=split_of(data).fingerprint))
 
 
@@ -82,7 +82,7 @@ def test_equal_inputs_within_a_part_are_only_counted():
     data = data_set(x=repeated((split.train[0], split.train[1])))
     checks = found(audit(data, dataclasses.replace(split, fingerprint=split_of(data).fingerprint)))
     ok, detail = checks["no input is in two parts"]
-    assert ok and "1 repeat an input of their own part" in detail
+    assert ok and "1 sample repeats an input of the same part" in detail
 
 
 def test_shared_groups_are_a_note_unless_the_rule_is_group():

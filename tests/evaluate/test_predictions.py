@@ -55,8 +55,12 @@ def test_a_probability_of_zero_gives_a_large_finite_loss():
 def test_folds_of_a_seed_are_joined_and_members_on_one_part_stay_apart():
     y = labels()
     whole = [classifier(y, 0.8, seed=s) for s in (1, 2)]
-    folds = [(seed, replace(m, **{name: getattr(m, name)[part] for name in ("index", "y", "prediction", "probability")}))
-             for seed, m in enumerate(whole) for part in (slice(0, 70), slice(70, 120))]  # fmt: skip
+    names = ("index", "y", "prediction", "probability")
+    folds = [
+        (seed, replace(m, **{name: getattr(m, name)[part] for name in names}))
+        for seed, m in enumerate(whole)
+        for part in (slice(0, 70), slice(70, 120))
+    ]
     found = pooled(folds)
     assert [metrics_of(each) for each in found] == [metrics_of(each) for each in whole]
     assert len(pooled((seed, m) for seed in (1, 1) for m in whole)) == 4

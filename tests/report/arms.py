@@ -113,8 +113,11 @@ def _member(
     if predictions and name not in failed:
         np.savez_compressed(home / "predictions.npz", allow_pickle=False, **arrays)
     selection = {"metric": "val_rmse" if regression else "val_f1_macro", "epoch": 3}
-    return {"id": name, "variant": variant, "seed": seed, "fold": fold, "epochs": 5, "selection": selection, "stopped": "",
-            "status": "failed" if name in failed else "finished", "metrics": {} if name in failed else metrics}  # fmt: skip
+    lost = name in failed
+    return {
+        "id": name, "variant": variant, "seed": seed, "fold": fold, "epochs": 5, "selection": selection, "stopped": "",
+        "status": "failed" if lost else "finished", "metrics": {} if lost else metrics,
+    }  # fmt: skip
 
 
 def _classifier(y: np.ndarray, skill: float, rng: np.random.Generator) -> dict[str, np.ndarray]:

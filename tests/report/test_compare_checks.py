@@ -92,6 +92,12 @@ def test_one_arm_alone_has_nothing_to_compare_with(tmp_path):
     assert "the same members were given twice" in refused(a, a / ".." / "a")
 
 
+def test_a_run_whose_members_all_failed_is_named(tmp_path):
+    a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", seeds=(1, 2), failed=("seed1", "seed2"))
+    text = refused(a, b)
+    assert "nothing to compare: all members failed" in text and str(b) in text
+
+
 def test_two_runs_of_one_name_are_told_apart_by_their_paths(tmp_path):
     a, b = write_run(tmp_path / "one" / "a"), write_run(tmp_path / "two" / "a")
     (pair,) = compare([str(a), str(b)]).pairs

@@ -45,7 +45,7 @@ def test_the_page_has_verdicts_a_forest_plot_and_what_they_stand_on(tmp_path):
     runs = [write_run(tmp_path / name, skill=s) for name, s in (("base", 0.6), ("wide", 0.95), ("same", 0.6))]
     html = page(tmp_path, *runs, metrics=["test_accuracy", "test_log_loss"])
     text = " ".join(Reader(html).text.split())
-    assert "Test accuracy: wide is better than base: +0." in text
+    assert "Test accuracy wide is better than base: +0." in text
     assert "What the verdict stands on" in text and "sign flips of 5 pairs" in text
     plots = [chart for chart in charts(html) if "forest" in chart.get("class", "")]
     assert len(plots) == 2

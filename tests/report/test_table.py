@@ -133,3 +133,46 @@ def metric(mean: float, std: float, half: float) -> dict[str, object]:
 def test_decimals_follow_the_half_width_and_keep_three_digits_of_the_mean(row, cells):
     line = next(line for line in printed({"metrics": {"test_x": row}}).splitlines() if line.startswith("test_x"))
     assert line.split()[1:] == cells
+
+
+def wide(half: float, names: list[str]) -> list[str]:
+    """The lines printed for metrics with an interval over samples as well."""
+    row = metric(0.987654321, half, half) | {"ci95_samples": [0.9 - half, 0.99], "method_samples": "bootstrap"}
+    lines = printed({"metrics": dict.fromkeys(names, row)}).splitlines()
+    assert max(map(len, lines)) <= 80
+    return lines
+
+
+@pytest.mark.parametrize(("half", "fits"), [(2e-3, True), (2e-5, False), (2e-8, False)])
+def test_a_wide_table_leaves_out_precision_and_recall(half, fits):
+    names = [f"{part}_{name}_macro" for part in ("test", "val") for name in ("f1", "precision", "recall")]
+    lines = wide(half, names)
+    shown = [line.split()[0] for line in lines if line.startswith(("test_", "val_"))]
+    assert shown == [name for name in names if fits or "f1" in name]
+    assert ("  precision and recall: see report.html" in lines) == (not fits)
+
+
+def test_digits_and_the_std_give_way_to_a_long_name():
+    name = "val_coverage_of_the_interval"
+    lines = wide(2e-5, [name])
+    assert [line for line in lines if line.startswith(f"{name}  ")]
+    assert next(line for line in lines if line.startswith("metric")).split()[:3] == ["metric", "mean", "95"]
+    assert "std" not in " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "noted"),
+    [
+        ("val_accuracy", 0.99, True),
+        ("val_f1_macro", 0.01, True),
+        ("val_accuracy", 0.5, False),
+        ("val_rmse", 0.01, True),
+        ("val_loss", 0.99, False),
+        ("val_r2", 0.99, False),
+        ("val_own", 0.01, False),
+    ],
+)
+def test_bounds_that_a_metric_cannot_have_are_shown_with_one_note(name, mean, noted):
+    text = printed({"metrics": {name: metric(mean, 0.04, 0.05), f"test{name[3:]}": metric(mean, 0.04, 0.05)}})
+    assert text.count("bounds can pass 0 or 1") == noted
+    assert text.count(" to ") > 1

@@ -131,7 +131,8 @@ def test_ones_own_tracker_gets_every_record_once_and_in_order(write):
     ],
 )
 def test_a_tracker_is_built_where_its_section_is_named_unless_it_is_disabled(write, overrides, built):
-    text = TRACKER.replace("class Lines(paceline.TrackerConfig):", 'class Lines(paceline.TrackerConfig):\n    note: str = ""')
+    head = "class Lines(paceline.TrackerConfig):\n"
+    text = TRACKER.replace(head, head + '    note: str = ""\n')
     run = paceline.train("blobs", overrides, use=[USE, write(text)], name="own")
     assert (run.path / "lines.jsonl").exists() == built
 

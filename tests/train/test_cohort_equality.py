@@ -172,3 +172,52 @@ def test_a_member_that_diverges_is_marked_failed_and_the_others_are_as_alone(tmp
             if member == seed:
                 mine = ours[f"learning_rate0.01-{seed}", epoch, split]
                 assert mine["loss"] == pytest.approx(values["loss"], abs=1e-9)
+
+
+def stop_three_of_four(record, control) -> None:
+    if record.epoch == 2 and record.member != "seed44":
+        control.stop(record.member)
+
+
+class InterruptAt:
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __call__(self, record, control) -> None:
+        if record.epoch == self.epoch:
+            control.interrupt(130)
+
+
+def test_members_left_alone_move_to_fewer_slots_and_stay_as_alone(tmp_path: Path, monkeypatch) -> None:
+    from paceline.train.engine_cohort import CohortEngine
+
+    slots = []
+    honest = CohortEngine.compact
+    monkeypatch.setattr(
+        CohortEngine, "compact", lambda self, left: (honest(self, left), slots.append(len(self._slots)))
+    )
+    extra = [*KINDS["conv_gru with batch norm"], "members.seeds=4", "training.early_stopping.enabled=false"]
+    texts = ["task=double", "training.engine=cohort", "training.compile=false", "training.processes=1", *extra]
+    moved = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="moved", callbacks=[stop_three_of_four])
+    assert slots[:2] == [4, 1], "the cohort was not compacted"
+    alone = run(tmp_path, "alone", "eager", *extra[:-2], "members.seeds=[44]", extra[-1])
+    assert_same_results(moved, alone, ["seed44"])
+    short = run(tmp_path, "short", "cohort", *extra, "training.num_epochs=2")
+    for seed in ("seed42", "seed43", "seed45"):
+        a, b = (r.best(seed)["model_state_dict"] for r in (moved, short))
+        assert equal(a, b) == []
+
+
+def test_a_compacted_cohort_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    from paceline.api.runs import resume
+    from paceline.errors import InterruptedRunError
+
+    extra = [*KINDS["mlp"], "members.seeds=4", "training.early_stopping.enabled=false"]
+    texts = ["task=double", "training.engine=cohort", "training.compile=false", "training.processes=1", *extra]
+    whole = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="whole", callbacks=[stop_three_of_four])
+    with pytest.raises(InterruptedRunError):
+        train(overrides=texts, use=[RECIPE], runs=tmp_path, name="cut", callbacks=[stop_three_of_four, InterruptAt(4)])
+    cut = resume(tmp_path / "cut", use=[RECIPE], callbacks=[stop_three_of_four])
+    assert (cut.path / "log.jsonl").read_bytes() == (whole.path / "log.jsonl").read_bytes()
+    for member in whole.members:
+        assert equal(cut.best(member), whole.best(member)) == []

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 def print_results(run: Run, console: Console) -> None:
     """Print the tables of a finished run and where its report is."""
+    from paceline.report.files import read
     from paceline.report.table import terminal_tables
 
-    for part in terminal_tables(run.summary):
+    files = read(run.path)
+    for part in terminal_tables(files.summary, files.histories):
         console.print(part)
     if (run.path / "report.html").is_file():
         console.print(Text(f"report: {run.path / 'report.html'}"), soft_wrap=True)

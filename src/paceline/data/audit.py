@@ -60,7 +60,7 @@ def _disjoint(parts: Mapping[str, Ints]) -> Check:
         both = np.intersect1d(one, other)
         if both.size:
             got = ", ".join(f"sample {i}" for i in both[:3])
-            raise DataError(f"{a} and {b} share {both.size} samples", where="data.split", got=got)
+            raise DataError(f"{a} and {b} share {_count(both.size, 'sample')}", where="data.split", got=got)
     return Check("parts are disjoint", True, ", ".join(f"{name} {len(part)}" for name, part in parts.items()))
 
 
@@ -83,15 +83,15 @@ def _duplicates(dataset: Dataset, parts: Mapping[str, Ints], policy: str) -> Che
                 pairs.append(f"{first[0]} {first[1]} = {part} {i}")
             elif first[1] != i:
                 within += 1
-    twice = f"; {within} repeat an input of their own part" if within else ""
+    twice = f"; {_count(within, 'sample', 'repeat')} an input of the same part" if within else ""
     if not pairs:
         return Check(name, True, f"0 samples repeat an input of another part{twice}")
     listed = ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")
+    what = f"{_count(len(pairs), 'sample', 'repeat')} an input of another part"
     if policy == "error":
         fix = "drop them, split by groups, or data.duplicates=warn"
-        what = f"{len(pairs)} samples repeat an input of another part"
         raise DataError(what, where="data.duplicates", got=listed, hint=fix)
-    return Check(name, False, f"{len(pairs)} samples repeat an input of another part: {listed}{twice}")
+    return Check(name, False, f"{what}: {listed}{twice}")
 
 
 def _groups(dataset: Dataset, split: Split, parts: Mapping[str, Ints]) -> list[Check]:
@@ -104,7 +104,9 @@ def _groups(dataset: Dataset, split: Split, parts: Mapping[str, Ints]) -> list[C
     listed = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
     if shared and split.rule == "group":
         raise DataError("rule `group` let groups into two parts", where="data.split.rule", got=listed)
-    detail = f"{len(shared)} groups are shared" + (f": {listed}" if shared else "")
+    detail = f"{_count(len(shared), 'group')} {'is' if len(shared) == 1 else 'are'} shared" + (
+        f": {listed}" if shared else ""
+    )
     return [Check("no group is in two parts", not shared, detail)]
 
 
@@ -144,14 +146,18 @@ def _channels(dataset: Dataset, split: Split) -> list[Check]:
     fixed = np.flatnonzero(rows.min(axis=0) == rows.max(axis=0)).tolist() if len(rows) else []
     names = [dataset.channels[c] if dataset.channels else f"channel {c}" for c in fixed]
     detail = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return [
-        Check("every channel varies in train", not fixed, f"constant: {detail}" if fixed else f"{x.shape[-1]} channels")
-    ]
+    detail = f"constant: {detail}" if fixed else _count(x.shape[-1], "channel")
+    return [Check("every channel varies in train", not fixed, detail)]
 
 
 def _sizes(parts: Mapping[str, Ints]) -> Check:
-    tiny = [f"{part} has {len(idx)} samples" for part, idx in parts.items() if len(idx) < TINY]
+    tiny = [f"{part} has {_count(len(idx), 'sample')}" for part, idx in parts.items() if len(idx) < TINY]
     return Check(f"parts have at least {TINY} samples", not tiny, ", ".join(tiny) or "all do")
+
+
+def _count(n: int, noun: str, verb: str = "") -> str:
+    """Return `1 sample repeats`, `2 samples repeat`."""
+    return " ".join(filter(None, [str(n), noun + "s" * (n != 1), verb + "s" * (n == 1 and bool(verb))]))
 
 
 def splits_to_json(splits: Sequence[Split], dataset: Dataset, checks: Sequence[Sequence[Check]]) -> dict[str, Any]:

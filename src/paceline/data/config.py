@@ -64,7 +64,7 @@ class LoaderConfig(Section):
     """How data reaches the device.
 
     num_workers: data in memory is fed without workers, so a larger number is reduced to 0. pin_memory: copy to a CUDA
-    device through pinned memory; `auto` does not, as data in memory moves there once and whole. Other devices have none.
+    device through pinned memory; `auto` does not, as data in memory moves there once and whole.
     """
 
     num_workers: int = Field(default=0, ge=0)

@@ -109,8 +109,9 @@ def _metrics(arms: Sequence[Arm], wanted: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(wanted)) or known[:1]
 
 
-def design_of(arm: Arm, metric: str) -> dict[str, Any]:
-    """Return the keywords on the design that `summarise` and `difference` share."""
+def design_of(arms: Sequence[Arm], metric: str) -> dict[str, Any]:
+    """Return the keywords on the design that `summarise` and `difference` share, from an arm with a record of it."""
+    arm = next((arm for arm in arms if arm.design.splits), arms[0])
     n_train, n_test = arm.design.sizes(metric, len(arm.folds)) or (None, None)
     fixed = metric.startswith("test_") and bool(arm.design.splits)
     redrawn = arm.design.redrawn and (fixed or n_train is not None)
@@ -120,12 +121,12 @@ def design_of(arm: Arm, metric: str) -> dict[str, Any]:
 def _side(arm: Arm, metric: str) -> Side:
     scores = arm.scores[metric]
     values = tuple(value if math.isfinite(value) else None for _, _, value in scores)
-    interval = summarise(scores, **design_of(arm, metric))
+    interval = summarise(scores, **design_of([arm], metric))
     return Side(name=arm.name, metric=metric, interval=interval, values=values, failed=arm.failed)
 
 
 def _pair(a: Arm, b: Arm, metric: str) -> Pair:
-    found = difference(a.scores[metric], b.scores[metric], **design_of(a, metric))
+    found = difference(a.scores[metric], b.scores[metric], **design_of([a, b], metric))
     flips = sign_flip_test(found.values) if found.paired and len(found.values) > 1 else None
     samples, exact = on_samples(a, b, metric)
     return Pair(metric=metric, a=a.name, b=b.name, difference=found, flips=flips, samples=samples, mcnemar=exact)

@@ -16,7 +16,7 @@ from paceline.evaluate.predictions import Predictions, read_predictions
 from paceline.evaluate.statistics import Score
 from paceline.report.compare_csv import read_csv
 from paceline.report.files import items, section, sections
-from paceline.report.results import MemberResult, headline_of, members_of, variant_names
+from paceline.report.results import MemberResult, headline_of, members_of, selection_metric, variant_names
 from paceline.report.words import clean
 from paceline.run.folder import Run
 
@@ -93,7 +93,7 @@ def read_arms(sources: Sequence[str], *, redrawn: bool = False) -> list[Arm]:
 
 def _read(source: str, redrawn: bool) -> list[Arm]:
     path = Path(source)
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() == ".csv" and not path.is_dir():
         return [
             Arm(name=name, where=source, scores=scores, design=Design(redrawn=redrawn))
             for name, scores in read_csv(path).items()
@@ -114,7 +114,7 @@ def _run_arms(run: Run, where: str) -> list[Arm]:
     summary = run.summary
     members = members_of(summary)
     variants = variant_names(summary) or [""]
-    leading = tuple(row.name for row in headline_of(summary, limit=3))
+    leading = (*(row.name for row in headline_of(summary, limit=3)), selection_metric(summary))
     shared = {"where": where, "leading": leading, "design": _design(run)}
     return [
         _arm(run, variant, [m for m in members if m.variant == variant or not variant], shared) for variant in variants
@@ -123,6 +123,9 @@ def _run_arms(run: Run, where: str) -> list[Arm]:
 
 def _arm(run: Run, variant: str, members: Sequence[MemberResult], shared: Mapping[str, Any]) -> Arm:
     trained = [member for member in members if not member.failed]
+    if not trained:
+        what = "all members failed" if members else "the run has no members"
+        raise RunError(f"there is nothing to compare: {what}", where=f"{shared['where']}{variant and ':'}{variant}")
     names = dict.fromkeys(name for member in trained for name in member.metrics)
     scores = {name: [_score(member, member.metrics.get(name)) for member in trained] for name in names}
     return Arm(

@@ -9,7 +9,7 @@ from paceline.report.scale import Scale, padded, tick_text
 from paceline.report.svg import Element, element, picture, text_of
 
 _ROW, _TOP, _FOOT, _SIDE = 46, 10, 40, 4
-_LONGEST = 30  # characters of a name beside its figures
+_WIDE, _FIGURE = 9.0, 8.0  # units of a letter of a name and of a digit, as large as a phone shows them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,8 @@ def _axis(root: Element, plot: Forest, x: Scale, floor: float) -> None:
 def _row(root: Element, row: ForestRow, x: Scale, top: float, width: float) -> None:
     group = element("g", root, css="row found" if row.found else "row")
     element("title", group, f"{row.name}: {row.numbers}")
-    name = row.name if len(row.name) <= _LONGEST else row.name[: _LONGEST - 1] + "…"
-    element("text", group, name, css="who", x=_SIDE, y=top + 10)
+    room = int((width - 3 * _SIDE - _FIGURE * len(row.numbers)) / _WIDE)
+    element("text", group, _fitted(row.name, max(8, room)), css="who", x=_SIDE, y=top + 10)
     element("text", group, row.numbers, css="figures", x=width - _SIDE, y=top + 10)
     if row.samples:
         low, high = (x(edge) for edge in row.samples)
@@ -81,3 +81,9 @@ def _row(root: Element, row: ForestRow, x: Scale, top: float, width: float) -> N
         low, high = (x(edge) for edge in row.interval)
         element("rect", group, css="over-members", x=low, y=top + 19, width=max(1.5, high - low), height=8, rx=2)
     element("circle", group, css="point", cx=x(row.value), cy=top + 23, r=4)
+
+
+def _fitted(name: str, limit: int) -> str:
+    """Cut a long name in the middle: runs often differ at their ends."""
+    head = (limit - 1) // 2
+    return name if len(name) <= limit else f"{name[:head]}…{name[len(name) - (limit - 1 - head) :]}"

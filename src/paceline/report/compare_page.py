@@ -45,7 +45,7 @@ class Page:
     title: str
     heading: str
     facts: list[tuple[str, str]]
-    verdicts: list[tuple[str, bool]]
+    verdicts: list[tuple[str, str, bool]]  # the metric where there are several, the sentence, whether it is a finding
     sections: list[Section]
     notes: list[str]
 
@@ -87,15 +87,17 @@ def page_of(found: Comparison) -> Page:
         title=f"{heading} · paceline comparison",
         heading=heading,
         facts=facts,
-        verdicts=[(_named(found, pair), pair.found) for pair in found.pairs],
+        verdicts=[_verdict(found, pair) for pair in found.pairs],
         sections=[_section(found, metric, index) for index, metric in enumerate(found.metrics)],
         notes=[*found.notes, SOURCES],
     )
 
 
-def _named(found: Comparison, pair: Pair) -> str:
+def _verdict(found: Comparison, pair: Pair) -> tuple[str, str, bool]:
+    several = len(found.metrics) > 1
     text = verdict(found, pair)
-    return f"{capital(label(pair.metric))}: {text}" if len(found.metrics) > 1 else capital(text)
+    starts_with_a_name = pair.found or several
+    return capital(label(pair.metric)) if several else "", text if starts_with_a_name else capital(text), pair.found
 
 
 def _section(found: Comparison, metric: str, index: int) -> Section:

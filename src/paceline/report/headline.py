@@ -63,7 +63,7 @@ def headline(files: RunFiles) -> Headline:
         facts=_facts(summary, members),
         sentence=_sentence(summary, rows),
         cards=[_card(row, index) for index, row in enumerate(rows)],
-        warnings=[*warnings, *findings(summary)],
+        warnings=[*warnings, *findings(summary, files.histories)],
         notes=[note for note in (_coverage(files, rows), _baseline(files, rows)) if note],
     )
 

@@ -17,7 +17,7 @@ from paceline.report.compare_page import render_page
 from paceline.report.leaderboard import Entry, Group, Leaderboard
 from paceline.report.results import Metric, limits_for
 from paceline.report.tables import Cell, Table, metric_strip
-from paceline.report.words import better, capital, clean, count, label, show
+from paceline.report.words import better, clean, count, label, show
 
 CAUTION = (
     "Runs are sorted by the mean of the metric that chose their weights. The first is not thereby best: part of its "
@@ -107,25 +107,23 @@ def _table(group: Group, index: int) -> Table:
     columns += (
         [(f"test {label(group.metric, with_split=False)}", "number"), ("95\u202f% interval", "number")] if tests else []
     )
-    told = any(entry.status != "finished" for entry in group.entries)
-    columns += [("made", "text"), *([("status", "why")] if told else [])]
+    columns.append(("made", "text"))
     cells: list[list[Cell]] = []
     for number, entry in enumerate(group.entries):
         strip: Cell = ""
         if entry.result is not None:
             strip = metric_strip(entry.result, f"run-{index}-{number}", limits_for(group.metric, rows))
         test = list(_figures(entry.test)) if tests else []
-        row = [_link(entry), _model(entry), _members(entry), *_figures(entry.result), strip, *test, entry.day]
-        cells.append([*row, *([_status(entry)] if told else [])])
+        cells.append([_name(entry), _model(entry), _members(entry), *_figures(entry.result), strip, *test, entry.day])
     return Table(columns=columns, rows=cells)
 
 
-def _link(entry: Entry) -> Cell:
-    if not (entry.path / "report.html").is_file():
-        return entry.name
-    return Markup('<a href="{}/report.html">{}</a>').format(quote(entry.path.name), entry.name)
-
-
-def _status(entry: Entry) -> Cell:
-    css = "is-failed" if entry.status not in ("finished", "unfinished") else "tag"
-    return Markup('<span class="{}">{}</span>').format(css, capital(entry.status))
+def _name(entry: Entry) -> Cell:
+    """The run with a link to its report, where there is one, and its status, where it is not simply finished."""
+    name: Cell = entry.name
+    if (entry.path / "report.html").is_file():
+        name = Markup('<a href="{}/report.html">{}</a>').format(quote(entry.path.name), entry.name)
+    if entry.status == "finished":
+        return name
+    css = "state" if entry.status == "unfinished" else "state is-failed"
+    return Markup('{} <span class="{}">{}</span>').format(name, css, entry.status)

@@ -64,6 +64,7 @@ class Page:
     ensembles: tables.Table | None
     curves: Figure | None
     selection: Figure | None
+    has_classes: bool  # else the page has no sections on them
     confusion: tuple[Any, str, str] | None
     classes: tuple[tables.Table, str] | None
     split: SplitView | None
@@ -90,6 +91,7 @@ def page_of(files: RunFiles) -> Page:
         ensembles=ensemble_table(files.summary),
         curves=learning_curves(history),
         selection=selection(history),
+        has_classes=_has_classes(files),
         confusion=classes.confusion(files.summary),
         classes=classes.class_table(files.summary),
         split=split_view(files),
@@ -100,6 +102,12 @@ def page_of(files: RunFiles) -> Page:
         packages=facts(section(files.environment, "packages")),
         commands=_commands(files),
     )
+
+
+def _has_classes(files: RunFiles) -> bool:
+    """False for what is known not to be a classification."""
+    known = bool(files.summary or files.splits)
+    return not known or bool(files.summary.get("confusion") or items(files.splits, "classes"))
 
 
 def facts(tree: Json, skip: tuple[str, ...] = ()) -> Facts:

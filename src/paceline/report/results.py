@@ -70,7 +70,11 @@ class Metric:
     @property
     def samples_text(self) -> str:
         """The interval over samples: `0.9412 to 0.9743`, or a dash."""
-        return " to ".join(show(edge, self.places) for edge in self.samples) if self.samples else show(None)
+        return self.samples_with(self.places)
+
+    def samples_with(self, places: int | None) -> str:
+        """The interval over samples with other decimals than its own."""
+        return " to ".join(show(edge, places) for edge in self.samples) if self.samples else show(None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -14,6 +14,7 @@ from paceline.report.files import Json
 from paceline.report.findings import findings
 from paceline.report.results import (
     MemberResult,
+    Metric,
     headline_of,
     members_of,
     metrics_of,
@@ -21,24 +22,22 @@ from paceline.report.results import (
     variants_of,
     verdict,
 )
-from paceline.report.words import count, show, split_of
+from paceline.report.words import BEYOND, beyond, count, show, split_of
 
+_WIDTH, _GAP = 80, 2  # columns of a terminal, and between two columns of a table
 _ROWS = 20  # a longer list of members is cut; the report has all of them
 
 
-def terminal_tables(summary: Json) -> list[RenderableType]:
+def terminal_tables(summary: Json, histories: Mapping[str, Json] | None = None) -> list[RenderableType]:
     """What the command line prints at the end of a run, in order; pass each to `rich.console.Console.print`.
 
     The verdict, the metrics table (test where it was opened, and validation), the members table, and what to know
-    before using the figures. Names are printed as text, never as rich markup.
+    before using the figures. `histories` are the members', by id. Names are printed as text, never as rich markup.
     """
     parts: list[RenderableType] = [Text(verdict(summary), style="bold")]
-    table, methods = _metrics(summary)
-    if table.row_count:
-        parts += [Text(""), table]
-        parts += [_line(f"interval of the mean{which}: {method}") for which, method in methods]
-        if any(row.samples for row in metrics_of(summary)):
-            parts.append(_line("over samples: 95 % over draws of the samples measured on, training held fixed"))
+    rows = [row for row in metrics_of(summary) if split_of(row.name)[0] in ("test", "val", "")]
+    if rows:
+        parts += [Text(""), *metrics_table(rows)]
     if variants_of(summary):
         parts += [Text(""), _variants(summary)]
     members = members_of(summary)
@@ -51,28 +50,50 @@ def terminal_tables(summary: Json) -> list[RenderableType]:
     ensembles = ensemble_rows(summary)
     if ensembles:
         parts += [Text(""), _ensembles(ensembles)]
-    known = findings(summary)
+    known = findings(summary, histories)
     if known:
         parts += [Text(""), *(_line(f"! {text}", style="yellow") for text in known)]
     return parts
 
 
-def _metrics(summary: Json) -> tuple[Table, list[tuple[str, str]]]:
-    """The table, and how its intervals were made: one method for all, or one for each part."""
+def metrics_table(rows: Sequence[Metric]) -> list[RenderableType]:
+    """The metrics with mean, interval, std and n, and below what the intervals cover."""
+    cells = _metric_cells(rows)
     table = _table()
-    table.add_column("metric", overflow="fold")
-    rows = [row for row in metrics_of(summary) if split_of(row.name)[0] in ("test", "val", "")]
-    samples = any(row.samples for row in rows)
-    for heading in ("mean", "95 % interval", "std", "n", *(["over samples"] if samples else [])):
+    table.add_column(cells[0][0], overflow="fold")
+    for heading in cells[0][1:]:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [row.name, show(row.mean, row.places), row.range_text, row.std_text, str(row.n)]
-        cells += [row.samples_text] if samples else []
-        table.add_row(*(Text(cell) for cell in cells))
-    methods = list(dict.fromkeys((split_of(row.name)[0], row.method) for row in rows if row.interval))
-    if len({method for _, method in methods}) == 1:
-        return table, [("", methods[0][1])]
-    return table, [(f", {part}", method) for part, method in methods]
+    for line in cells[1:]:
+        table.add_row(*(Text(cell) for cell in line))
+    shown = [row for row in rows if row.name in {line[0] for line in cells[1:]}]
+    methods = list(dict.fromkeys((split_of(row.name)[0], row.method) for row in shown if row.interval))
+    one = len({method for _, method in methods}) == 1
+    notes = [f"interval of the mean: {methods[0][1]}"] if one else []
+    notes += [] if one else [f"interval of the mean, {part}: {method}" for part, method in methods]
+    notes += [BEYOND] if any(beyond(row.name, row.interval) for row in shown) else []
+    if any(row.samples for row in shown):
+        notes.append("over samples: 95 % over draws of the samples measured on, training held fixed")
+    notes += ["precision and recall: see report.html"] if len(shown) < len(rows) else []
+    return [table, *(_line(note) for note in notes)]
+
+
+def _metric_cells(rows: Sequence[Metric]) -> list[list[str]]:
+    """Headings and cells, as much as fits: else without precision and recall, with fewer decimals, without the std."""
+    fewer = [row for row in rows if not {"precision", "recall"} & set(row.name.split("_"))] or rows
+    for kept, decimals, std in ((rows, 9, True), (fewer, 9, True), (fewer, 4, True), (fewer, 4, False)):
+        samples = any(row.samples for row in kept)
+        headings = ["metric", "mean", "95 % interval", *["std"] * std, "n", *["over samples"] * samples]
+        cells = [headings, *(_metric_line(row, decimals, std=std, samples=samples) for row in kept)]
+        if sum(max(map(len, column)) for column in zip(*cells, strict=True)) + _GAP * (len(headings) - 1) <= _WIDTH:
+            break
+    return cells
+
+
+def _metric_line(row: Metric, decimals: int, *, std: bool, samples: bool) -> list[str]:
+    places = None if row.places is None else min(row.places, decimals)
+    spread = row.std_text if decimals > 4 else show(row.std, places)
+    cells = [row.name, show(row.mean, places), row.range_with(places), *[spread] * std, str(row.n)]
+    return [*cells, row.samples_with(places)] if samples else cells
 
 
 def _ensembles(rows: Sequence[EnsembleRow]) -> Table:
@@ -103,7 +124,8 @@ def _variants(summary: Json) -> Table:
 def _members(members: Sequence[MemberResult]) -> Table:
     table = _table()
     table.add_column("member", overflow="fold", min_width=8)
-    for heading in ("epoch", "smoothed", "raw", "raw best"):
+    smoothed = any(member.chosen.smoothing not in ("", "none") for member in members)
+    for heading in ("epoch", *["smoothed"] * smoothed, "raw", "raw best"):
         table.add_column(heading, justify="right", no_wrap=True)
     rule = selection_rule([member.chosen for member in members])
     table.add_column("end" if rule else "why", overflow="fold", min_width=20)
@@ -116,7 +138,8 @@ def _members(members: Sequence[MemberResult]) -> Table:
         by_rule = bool(rule) and chosen.smoothed is not None
         end = f"failed: {member.stopped}" if member.failed else member.stopped or member.status
         why = end if by_rule or member.failed else chosen.reason or end
-        cells = (member.id, epoch, show(chosen.smoothed), show(chosen.value), best, why)
+        value = [show(chosen.smoothed)] * smoothed
+        cells = (member.id, epoch, *value, show(chosen.value), best, why)
         style = "red" if member.failed else ""
         table.add_row(*(Text(cell, style=style) for cell in cells))
     return table
@@ -127,4 +150,4 @@ def _line(text: str, style: str = "dim") -> RenderableType:
 
 
 def _table() -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    return Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")

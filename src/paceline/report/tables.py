@@ -18,7 +18,7 @@ from paceline.report.results import (
     selection_metric,
     variants_of,
 )
-from paceline.report.words import better, capital, count, finite, label, show, split_of
+from paceline.report.words import BEYOND, better, beyond, capital, count, finite, label, show, split_of
 
 Cell = str | Markup
 _SHORT = 28  # characters of a name that is not broken over lines
@@ -58,6 +58,8 @@ def metric_table(summary: Json) -> Table | None:
         caption += (
             "Over samples: 95\u202f% interval over draws of the samples measured on, training held fixed (bootstrap). "
         )
+    if any(beyond(row.name, row.interval) for row in rows):
+        caption += f"{capital(BEYOND)}. "
     if several:
         caption += "Dots are members, the bar is the interval; one metric has one scale on all splits."
     return Table(columns=columns, rows=cells, caption=caption.strip())

@@ -10,6 +10,7 @@ T = TypeVar("T")
 
 THIN = "\u202f"  # narrow no-break space, before a per cent sign
 MISSING = "–"
+BEYOND = "bounds can pass 0 or 1: the t interval does not know the range of a metric"
 
 _SPLITS = {
     "test": "test",
@@ -37,7 +38,8 @@ _METRICS = {
     "lr": "learning rate",
 }
 _LOWER = {"loss", "rmse", "mae", "mse", "mape", "ece", "error"}
-_HIGHER = {"accuracy", "f1", "precision", "recall", "auc", "r2"}
+_SHARES = {"accuracy", "f1", "precision", "recall", "auc"}
+_HIGHER = {*_SHARES, "r2"}
 
 
 def clean(text: object) -> str:
@@ -110,6 +112,13 @@ def better(name: str) -> str:
     """`lower` for losses and errors, `higher` for scores, empty where the name does not say."""
     words = set(split_of(name)[1].split("_"))
     return "lower" if words & _LOWER else "higher" if words & _HIGHER else ""
+
+
+def beyond(name: str, interval: tuple[float, float] | None) -> bool:
+    """Whether a bound is no value of the metric: shares lie between 0 and 1, losses and errors begin at 0."""
+    words = set(split_of(name)[1].split("_"))
+    low = 0.0 if words & (_SHARES | _LOWER) else -math.inf
+    return interval is not None and (interval[0] < low or (bool(words & _SHARES) and interval[1] > 1))
 
 
 def capital(text: str) -> str:

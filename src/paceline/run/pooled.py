@@ -42,9 +42,10 @@ def add_sample_intervals(metrics: Mapping[str, dict[str, Any]], members: Sequenc
     for part in ("val", "test"):
         own = _of_part(members, stored, part)
         together = pooled((row["seed"], each) for row, each in own)
+        agreed = _agreed(own, part)
         for name, found in sample_intervals(together).items():
             row = metrics.get(f"{part}_{name}")
-            if row is None or not all(_agree(member, part, name, each) for member, each in own):
+            if row is None or name not in agreed:
                 continue
             folds_joined = len(together) < len(own)
             row |= interval_values(found, len(together), "seeds, their folds pooled" if folds_joined else "members")
@@ -135,8 +136,14 @@ def _of_part(members: Sequence[Row], stored: Stored, part: str) -> list[tuple[Ro
     return [(row, stored[row["id"]][part]) for row in members if part in stored.get(row["id"], {})]
 
 
-def _agree(member: Row, part: str, name: str, predictions: Predictions) -> bool:
-    """Tell whether the predictions give the recorded value, up to the rounding of stored probabilities."""
-    recorded = member["metrics"].get(f"{part}_{name}")
-    value = metrics_of(predictions)[name]
-    return recorded is not None and math.isclose(value, recorded, rel_tol=1e-3, abs_tol=1e-5)
+def _agreed(own: Sequence[tuple[Row, Predictions]], part: str) -> set[str]:
+    """Return the metrics that the predictions give as recorded, up to the rounding of stored probabilities."""
+    agreed: set[str] | None = None
+    for row, predictions in own:
+        same = set()
+        for name, value in metrics_of(predictions).items():
+            recorded = row["metrics"].get(f"{part}_{name}")
+            if recorded is not None and math.isclose(value, recorded, rel_tol=1e-3, abs_tol=1e-5):
+                same.add(name)
+        agreed = same if agreed is None else agreed & same
+    return agreed or set()

@@ -55,6 +55,10 @@ class Engine(Protocol):
         """End the member's training: it keeps every bit."""
         ...
 
+    def compact(self, steps_left: int) -> None:
+        """Use less memory and time for members that are retired, where it pays."""
+        ...
+
     def use_best(self) -> None:
         """Evaluate and predict with the best weights from here on."""
         ...
@@ -136,6 +140,8 @@ class CohortTraining:
         for k, (member, progress) in enumerate(zip(self.members, self.progress, strict=True)):
             if progress.status is Status.TRAINING and self._evaluated_at == self.at > 0 and control.stops(member):
                 self.end(k, Status.STOPPED, "stopped by a callback")
+        if due and self.active():
+            self.engine.compact(self._steps_left())
 
     def step(self) -> None:
         """Fetch an accumulation group and make one optimizer step, at the rates that are for it."""
@@ -174,6 +180,12 @@ class CohortTraining:
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
         self.engine.load_state_dict(state["engine"])
+
+    def _steps_left(self) -> int:
+        """Steps that the longest training still may make."""
+        trainings = zip(self.trainees, self.progress, self.feed.steps_per_epoch, strict=True)
+        lasting = [t.training.num_epochs * n for t, p, n in trainings if p.status is Status.TRAINING]
+        return max(lasting) - self.at
 
     def _due(self, k: int) -> bool:
         epoch, within = divmod(self.at, self.feed.steps_per_epoch[k])

@@ -102,6 +102,9 @@ class EagerEngine:
         """Nothing to do: with its only member the cohort ends."""
         assert member == 0
 
+    def compact(self, steps_left: int) -> None:
+        """Nothing to do, likewise."""
+
     def use_best(self) -> None:
         """Load the best state; training does not go on from here. `weights` still knows the current one."""
         assert self._best is not None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,53 @@ from torch import Tensor, nn
 from paceline.models.dropout import Dropout, noise_sites
 from paceline.optim.stacked import Stacked
 from paceline.train.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Everything that a member's training changes, with a leading axis of members or slots."""
+
+    parameters: Stacked
+    buffers: Stacked
+    moments: dict[str, Stacked]
+    updates: Tensor  # (K,) optimizer steps made
+    sums: Stacked  # per loss term since the last flush
+    weights: Stacked
+
+    def take(self, index: Tensor) -> Stack:
+        """Return copies of some rows."""
+        return Stack(*(_mapped(part, lambda value: value.index_select(0, index)) for part in self._parts()))
+
+    def put(self, index: Tensor, rows: Stack) -> None:
+        """Copy rows back to where they were taken from."""
+        for mine, theirs in zip(self._parts(), rows._parts(), strict=True):
+            _each(mine, theirs, lambda value, row: value.index_copy_(0, index, row))
+
+    def load(self, other: Mapping[str, Any]) -> None:
+        """Copy a saved stack of the same shapes."""
+        for name, part in vars(self).items():
+            _each(part, other[name], lambda value, saved: value.copy_(saved))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the tensors under the names of the fields."""
+        return dict(vars(self))
+
+    def _parts(self) -> tuple[Any, ...]:
+        return tuple(vars(self).values())
+
+
+def _mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(tree, Tensor):
+        return change(tree)
+    return {name: _mapped(value, change) for name, value in tree.items()}
+
+
+def _each(tree: Any, other: Any, act: Callable[[Tensor, Tensor], Any]) -> None:
+    if isinstance(tree, Tensor):
+        act(tree, other.to(tree.device))
+        return
+    for name, value in tree.items():
+        _each(value, other[name], act)
 
 
 def template(models: Sequence[nn.Module], device: torch.device) -> nn.Module:
@@ -32,7 +81,7 @@ def _differing_rates(models: Sequence[nn.Module]) -> dict[str, list[float]]:
     return {path: values for path, values in rates.items() if len(set(values)) > 1}
 
 
-def stack(models: Sequence[nn.Module], device: torch.device) -> tuple[Stacked, Stacked]:
+def stack_models(models: Sequence[nn.Module], device: torch.device) -> tuple[Stacked, Stacked]:
     """Stack what trains, and what does not (buffers, frozen parameters); dropout keys are set each step instead."""
     named = [dict(model.named_parameters()) for model in models]
     trained = [path for path, value in named[0].items() if value.requires_grad]
