@@ -11,17 +11,20 @@ from paceline.data.dataset import Dataset
 from paceline.models.recurrent import Recurrent
 from paceline.types import DataSpec
 
-N_TRAIN, N_VAL, STEPS, CHANNELS = 1_280, 128, 80, 64
+N_TRAIN, N_VAL = 1_280, 128
 
 
 class Waves(paceline.DataConfig):
     """Noisy sines, one of four frequencies each."""
 
+    steps: int = 80
+    channels: int = 64
+
     def load(self) -> Dataset:
         rng = np.random.default_rng(0)
         y = rng.integers(0, 4, N_TRAIN + N_VAL)
-        phase = rng.uniform(0, 2 * np.pi, (len(y), 1, CHANNELS))
-        angle = np.arange(STEPS)[None, :, None] * (0.2 + 0.05 * y[:, None, None]) + phase
+        phase = rng.uniform(0, 2 * np.pi, (len(y), 1, self.channels))
+        angle = np.arange(self.steps)[None, :, None] * (0.2 + 0.05 * y[:, None, None]) + phase
         x = np.sin(angle) + rng.normal(size=angle.shape)
         return paceline.dataset(x=x, y=y, group=["train"] * N_TRAIN + ["val"] * N_VAL)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
 from torch import nn
 
 import paceline
@@ -28,11 +27,15 @@ class Smooth(paceline.DataConfig):
 class Net(paceline.ModelConfig):
     """20-64-32-1 with ReLU, and dropout after the first one."""
 
+    widths: tuple[int, ...] = (64, 32)
     dropout: float = 0.1
 
     def build(self, spec: DataSpec) -> nn.Module:
-        first = nn.Linear(spec.n_features, 64), nn.ReLU(), Dropout(self.dropout)
-        return torch.nn.Sequential(*first, nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
+        layers, size = [], spec.n_features
+        for i, width in enumerate(self.widths):
+            layers += [nn.Linear(size, width), nn.ReLU(), *([Dropout(self.dropout)] if i == 0 else [])]
+            size = width
+        return nn.Sequential(*layers, nn.Linear(size, 1))
 
 
 recipe = paceline.Recipe(

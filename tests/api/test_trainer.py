@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ import paceline
 from paceline import Trainer
 from paceline.checkpoint.store import Store
 from paceline.checkpoint.tree import equal
-from paceline.errors import ConfigError, DataError, ModelError, RunError
+from paceline.errors import CheckpointError, ConfigError, DataError, ModelError, RunError
 from paceline.models.dropout import Dropout
 from paceline.run.folder import Run, open_run
-from tests.contracts.tiny import TwoTerms, points, result
+from tests.contracts.tiny import TwoTerms, points, result, train
 
 pytestmark = pytest.mark.fast
 
@@ -166,6 +167,21 @@ def test_a_factory_gives_a_model_per_seed(tmp_path):
     assert equal(alone.best("seed43")["model_state_dict"], run.best("seed43")["model_state_dict"]) == []
 
 
+def test_a_run_is_named_after_the_class_of_the_model_that_a_factory_builds(tmp_path):
+    run = Trainer(lambda: net(), CONFIG, folder=tmp_path).fit(TRAIN, VAL)
+    assert run.name.startswith("trainer-Sequential-")
+    assert run.summary["model"] == "Sequential"
+    page = (run.path / "report.html").read_text()
+    assert "<dd>Sequential</dd>" in page
+    assert "<dd>given</dd>" not in page.partition("<nav")[0]
+
+
+def test_classes_without_names_are_called_by_their_index(tmp_path):
+    run = Trainer(net(), CONFIG, folder=tmp_path, name="run").fit(TRAIN, VAL)
+    assert run.summary["per_class"]["val"]["classes"] == ["0", "1", "2"]
+    assert sum(map(sum, run.summary["confusion"]["val"]["counts"])) == len(VAL[1])
+
+
 def test_a_class_is_a_factory_too(tmp_path):
     class Net(nn.Linear):
         def __init__(self) -> None:
@@ -208,6 +224,20 @@ def test_callbacks_and_a_tracker_see_every_record(tmp_path):
     logged = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
     assert [(record.step, record.split) for record in seen] == [(row["step"], row["split"]) for row in logged]
     assert rows == [*seen, "finished"]
+
+
+class NoClose:
+    def scalars(self, rows): ...
+
+    def figure(self, name, path, step): ...
+
+    def artefact(self, name, path): ...
+
+
+def test_a_tracker_that_lacks_a_method_is_refused_at_once():
+    with pytest.raises(ConfigError, match="no method close") as caught:
+        Trainer(net(), CONFIG, tracker=NoClose())
+    assert caught.value.got == "NoClose"
 
 
 @pytest.mark.parametrize("kind", ["arrays", "loaders"])
@@ -347,6 +377,103 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
+class Broken(nn.Module):
+    def forward(self, x):
+        return self.nothing(x)
+
+
+class BrokenTask(TwoTerms):
+    def loss_sums(self, outputs, batch):
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "message", "where"),
+    [
+        (Broken(), None, "AttributeError: 'Broken' object has no attribute 'nothing'", r"test_trainer\.py:\d+$"),
+        (nn.Linear(7, 3), None, "fails on two samples", "^model=Linear$"),
+        (lambda: nn.Linear(7, 3), None, "fails on two samples", "^model=Linear$"),
+        (lambda: 5, None, "not a torch.nn.Module", "^model=factory$"),
+        (nn.Linear(4, 1), BrokenTask(), "`sums` of the loss must be a dict", "^task=BrokenTask$"),
+    ],
+)
+def test_whatever_fails_is_named_by_its_line_or_class(tmp_path, model, task, message, where):
+    part = {"x": torch.randn(9, 7, 4), "y": torch.randn(9, 7), "mask": torch.ones(9, 7, dtype=torch.bool)}
+    parts = (part, part) if task else (TRAIN, VAL)
+    with pytest.raises(ModelError, match=message) as caught:
+        Trainer(model, CONFIG, task=task, folder=tmp_path / "runs").fit(*parts)
+    assert re.search(where, caught.value.where)
+
+
+INPUTS = {
+    "array": lambda x: x.numpy(),
+    "tensor": lambda x: x,
+    "list": lambda x: x.tolist(),
+    "columns": lambda x: {"x": x},
+    "loader": lambda x: DataLoader(TensorDataset(x), batch_size=4),
+}
+
+
+@pytest.mark.parametrize("form", INPUTS)
+def test_predictions_are_those_of_the_selected_weights_averaged_over_the_members(tmp_path, form):
+    trainer = Trainer(lambda: net(), {**CONFIG, "members.seeds": 2}, folder=tmp_path, name="run")
+    run = trainer.fit(TRAIN, VAL)
+    found = trainer.predict(run, INPUTS[form](VAL[0]))
+    each = []
+    for member in run.members:
+        model = net().eval()
+        model.load_state_dict(run.best(member)["model_state_dict"])
+        each.append(model(VAL[0]).softmax(1).detach().numpy())
+    expected = np.mean(each, axis=0)
+    assert found["prediction"].tolist() == expected.argmax(1).tolist()
+    np.testing.assert_allclose(found[["p_0", "p_1", "p_2"]].to_numpy(), expected, rtol=1e-5)
+    new = Trainer(lambda: net())  # as another process has it
+    alone = new.predict(run.path, INPUTS[form](VAL[0]), members=["seed43"])
+    np.testing.assert_allclose(alone[["p_0", "p_1", "p_2"]].to_numpy(), each[1], rtol=1e-5)
+
+
+def test_numbers_and_the_outputs_of_ones_own_task_are_predicted(tmp_path):
+    x, y = TRAIN[0], TRAIN[0].sum(1)
+    trainer = Trainer(nn.Linear(4, 1), CONFIG, folder=tmp_path, name="numbers")
+    state = torch.get_rng_state()
+    found = trainer.predict(trainer.fit((x, y), (x[:9], y[:9])), x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert list(found) == ["prediction"]
+    np.testing.assert_allclose(found["prediction"], trainer._instance(x)[:, 0].detach(), rtol=1e-5)
+
+    part = {"x": torch.randn(9, 7, 4), "y": torch.randn(9, 7), "mask": torch.ones(9, 7, dtype=torch.bool)}
+    trainer = Trainer(nn.Linear(4, 1), CONFIG, task=TwoTerms(), folder=tmp_path, name="own")
+    run = trainer.fit(part, part)
+    assert trainer.predict(run, part["x"]).shape == (9, 7)
+    assert trainer.predict(run, part["x"][:, :5]).shape == (9, 5)  # other lengths
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X[:, :3], "does not look like the training data"),
+        (X[:, 0], "does not look like the training data"),
+        (X[:0], "a part is empty"),
+        (X / 0, "not finite"),
+        ("text", "array of numbers"),
+    ],
+    ids=str,
+)
+def test_input_that_does_not_fit_is_refused(reference, x, message):
+    with pytest.raises(DataError, match=message):
+        Trainer(net(), CONFIG).predict(reference, x)
+
+
+def test_predicting_needs_a_finished_run_of_a_trainer_and_its_model(reference, begun, tmp_path):
+    with pytest.raises(RunError, match="not finished"):
+        Trainer(net(), CONFIG).predict(begun, X)
+    with pytest.raises(CheckpointError, match="do not fit the model"):
+        Trainer(nn.Linear(4, 3), CONFIG).predict(reference, X)
+    run = train(tmp_path, "training.num_epochs=1", name="recipe")
+    with pytest.raises(RunError, match="not made by Trainer"):
+        Trainer(net(), CONFIG).predict(run, X)
+
+
 def test_a_name_is_used_once_unless_it_is_overwritten(tmp_path):
     trainer = Trainer(net(), CONFIG, folder=tmp_path, name="one")
     trainer.fit(TRAIN, VAL)
@@ -369,7 +496,7 @@ def begun(tmp_path) -> Run:
 def test_resuming_with_another_config_or_model_says_what_changed(begun):
     with pytest.raises(ConfigError, match=r"training\.num_epochs: 3 -> 4"):
         Trainer(net(), {**CONFIG, "training.num_epochs": 4}).resume(begun, TRAIN, VAL)
-    with pytest.raises(ConfigError, match=r"model\.kind: Sequential -> Linear"):
+    with pytest.raises(ConfigError, match=r"model\.name: Sequential -> Linear"):
         Trainer(nn.Linear(4, 3), CONFIG).resume(begun, TRAIN, VAL)
 
 

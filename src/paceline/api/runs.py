@@ -125,7 +125,7 @@ def open_with_recipe(run: Run | PathLike, use: Sequence[PathLike] = ()) -> tuple
     task = run.config.get("task", {}).get("name")
     if task == GIVEN:
         raise RunError("the run was made by Trainer in Python", where=str(run.path),
-                       hint="Trainer(...).resume(run, train, val), or run.best() for the weights")  # fmt: skip
+                       hint="Trainer(...).resume(run, train, val) or .predict(run, x), or run.best()")  # fmt: skip
     return run, _recipe(task, [load_extension(Path(path)) for path in use])
 
 

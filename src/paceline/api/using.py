@@ -44,7 +44,7 @@ def evaluate(run: Run | PathLike, part: str = "val", *, use: Sequence[PathLike] 
     run, recipe = open_with_recipe(run, use)
     if part not in ("val", "test"):
         raise RunError("there is no such part to evaluate on", where="part", got=part, hint="val or test")
-    _refuse_unfinished(run, run.members)
+    refuse_unfinished(run, run.members)
     prepared = reopen(run, recipe)
     split = prepared.splits[0]
     assert prepared.dataset is not None
@@ -90,16 +90,16 @@ def predict(
     """
     run, recipe = open_with_recipe(run, use)
     chosen = list(members) or run.members
-    _refuse_unfinished(run, [member for member in run.members if member in chosen])
+    refuse_unfinished(run, [member for member in run.members if member in chosen])
     found = [_predict_member(run, recipe, member, source) for member in chosen]
     names = found[0][0]
-    table = _table([arrays for _, arrays in found], names)
+    table = table_of([arrays for _, arrays in found], names)
     if output is not None:
         write_text_atomic(Path(output), table.to_csv(index_label="sample"))
     return table
 
 
-def _refuse_unfinished(run: Run, members: Sequence[str]) -> None:
+def refuse_unfinished(run: Run, members: Sequence[str]) -> None:
     """Raise RunError where a member has no selected weights yet, before any data is looked at."""
     missing = [member for member in members if not (run.member_folder(member) / "best.pt").is_file()]
     if missing:
@@ -110,7 +110,7 @@ def _refuse_unfinished(run: Run, members: Sequence[str]) -> None:
 def _evaluate_member(run: Run, job: Job, part: str) -> dict[str, Any]:
     assert isinstance(job.inputs, InMemory)
     training, device = job.config.training, resolve_device(job.config.device)
-    model = _with_weights(job.build_model(), run.best(job.member.id), job.member.id).to(device)
+    model = with_weights(job.build_model(), run.best(job.member.id), job.member.id).to(device)
     values = passes.evaluate(model, job.task, job.inputs.part(part, training, device), autocast(training.amp, device))
     metrics = {
         f"{part}_{name}": value if math.isfinite(value) else None  # JSON has no NaN
@@ -132,7 +132,7 @@ def _predict_member(
     )  # fmt: skip
     device = resolve_device(config.device)
     columns = _input_columns(source, spec, best["scaler"])
-    model = _with_weights(config.model.build(spec), best, member).to(device)
+    model = with_weights(config.model.build(spec), best, member).to(device)
     task = config.task.build(spec, config.loss.build(spec))
     tensors = {name: torch.from_numpy(column).to(device) for name, column in columns.items()}
     batches = ArrayPass(tensors, PREDICT_BATCH)
@@ -143,7 +143,8 @@ def _autocast(config: RunConfig, device: torch.device) -> Any:
     return autocast(config.training.amp, device)
 
 
-def _with_weights(model: nn.Module, best: Mapping[str, Any], member: str) -> nn.Module:
+def with_weights(model: nn.Module, best: Mapping[str, Any], member: str) -> nn.Module:
+    """Load a member's selected weights into a model. Raises CheckpointError where they do not fit."""
     try:
         model.load_state_dict(best["model_state_dict"])
     except (RuntimeError, KeyError) as error:
@@ -179,11 +180,12 @@ def _input_columns(
     return columns
 
 
-def _table(found: Iterable[Mapping[str, np.ndarray[Any, Any]]], classes: Sequence[str]) -> pd.DataFrame:
-    """Average over members; return one row per sample."""
+def table_of(found: Iterable[Mapping[str, np.ndarray[Any, Any]]], classes: Sequence[str | int]) -> pd.DataFrame:
+    """Average over members; return one row per sample. Classes without a name are called by their index."""
     members = list(found)
-    if classes and "probability" in members[0]:
+    if {"prediction", "probability"} <= set(members[0]) and members[0]["probability"].ndim == 2:
         probability = np.mean([arrays["probability"] for arrays in members], axis=0)
+        classes = classes or range(probability.shape[1])
         labels = np.array(classes, dtype=object)[probability.argmax(axis=1)]
         return pd.DataFrame({"prediction": labels} | {f"p_{c}": probability[:, i] for i, c in enumerate(classes)})
     columns: dict[str, Any] = {}

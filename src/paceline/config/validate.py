@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,15 +15,17 @@ from paceline.errors import ConfigError
 SectionType = TypeVar("SectionType", bound=Section)
 
 
-def validate(section: type[SectionType], tree: Mapping[str, Any], path: str = "") -> SectionType:
+def validate(
+    section: type[SectionType], tree: Mapping[str, Any], path: str = "", elsewhere: Sequence[str] = ()
+) -> SectionType:
     """Return the section that `tree` describes. `path` is where it stands in the config.
 
-    Raises ConfigError for the first unknown key, wrong type or value out of range.
+    `elsewhere` are the keys of the whole config: an unknown key may be one of theirs without its section. Raises ConfigError for the first unknown key, wrong type or value out of range.
     """
     try:
         return section.model_validate(dict(tree))
     except ValidationError as error:
-        raise _explain(error, section, path) from None
+        raise _explain(error, section, path, elsewhere) from None
 
 
 def keys(section: type[BaseModel], path: str = "") -> Iterator[str]:
@@ -42,14 +44,14 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _sections(argument)
 
 
-def _explain(error: ValidationError, section: type[Section], path: str) -> ConfigError:
+def _explain(error: ValidationError, section: type[Section], path: str, elsewhere: Sequence[str]) -> ConfigError:
     # An unknown key first: it is the likeliest mistake, and often the cause of the others.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     valid = list(keys(section, path))
     where = ".".join([path] * bool(path) + [str(part) for part in first["loc"] if _is_key(part)])
     got = first.get("input")
     if first["type"] == "extra_forbidden":
-        return ConfigError("unknown config key", where=where, got=got, hint=_nearest_keys(where, valid))
+        return ConfigError("unknown config key", where=where, got=got, hint=nearest_keys(where, [*valid, *elsewhere]))
     if first["type"] == "missing":
         return ConfigError("a required config value is missing", where=where, hint=f"{where}=...")
     message = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
@@ -64,11 +66,16 @@ def _is_key(part: object) -> bool:
 _BRANCHES = {"int", "float", "str", "bool", "list", "tuple", "literal", "none"}
 
 
-def _nearest_keys(where: str, valid: list[str]) -> str:
-    """Name the keys of that name elsewhere, else the nearest key of the same section, else all of its keys."""
+def nearest_keys(where: str, valid: Sequence[str]) -> str:
+    """Name the keys of that name elsewhere, else the nearest key: of the same section, then of any.
+
+    Where no key is near, name all of the section.
+    """
     section, _, name = where.rpartition(".")
-    siblings = [key.rpartition(".")[2] for key in valid if key.rpartition(".")[0] == section]
-    elsewhere = sorted(key for key in valid if key.rpartition(".")[2] == name)
-    if elsewhere or nearest(name, siblings) is None:
-        return " or ".join(elsewhere) or hint(name, siblings or valid)
-    return f"{section}.{hint(name, siblings)}"
+    siblings = sorted({key.rpartition(".")[2] for key in valid if key.rpartition(".")[0] == section})
+    same = sorted({key for key in valid if key.rpartition(".")[2] == name})
+    if same:
+        return " or ".join(same)
+    if nearest(name, siblings) is not None:
+        return f"{section}.{hint(name, siblings)}".lstrip(".")
+    return nearest(name, valid) or hint(name, siblings or valid)

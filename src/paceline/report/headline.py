@@ -69,7 +69,8 @@ def headline(files: RunFiles) -> Headline:
 
 
 def _facts(summary: Json, members: Sequence[MemberResult]) -> list[tuple[str, str]]:
-    found = [(name, clean(summary.get(name))) for name in ("task", "model", "data") if summary.get(name)]
+    named = [(name, clean(summary.get(name))) for name in ("task", "model", "data")]
+    found = [(name, value) for name, value in named if value not in ("", "given")]  # `given`: a Python object
     if members:
         found.append(("members", f"{len(members):,}"))
     seconds = number(summary.get("seconds"))

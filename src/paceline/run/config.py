@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import SerializeAsAny
@@ -10,7 +10,7 @@ from pydantic import SerializeAsAny
 from paceline.config import Section
 from paceline.config.suggest import hint
 from paceline.config.tree import Tree, flatten
-from paceline.config.validate import validate
+from paceline.config.validate import keys, nearest_keys, validate
 from paceline.data.config import DataConfig
 from paceline.errors import ConfigError
 from paceline.losses import LossConfig
@@ -48,36 +48,51 @@ PLAIN: dict[str, type[Section]] = {"members": MembersConfig, "training": Trainin
 
 def resolve(tree: Mapping[str, Any], recipe: Recipe) -> RunConfig:
     """Judge a composed or reloaded tree. Raises ConfigError naming the dotted path and the nearest valid name."""
+    known = _keys(tree, recipe)
     for key in tree:
         if key not in RunConfig.model_fields:
-            raise ConfigError("unknown config key", where=str(key), got=tree[key],
-                              hint=hint(str(key), RunConfig.model_fields))  # fmt: skip
+            raise ConfigError("unknown config key", where=str(key), got=tree[key], hint=nearest_keys(str(key), known))
     sections: dict[str, Any] = {}
     for group in CHOICES:
-        sections[group] = _choice(group, _mapping(tree, group), recipe)
-    sections |= plain_sections(tree)
+        sections[group] = _choice(group, _mapping(tree, group), recipe, known)
+    sections |= plain_sections(tree, known)
     sections["tracking"] = _tracking(_mapping(tree, "tracking"), recipe)
     rest = {key: tree[key] for key in ("schema_version", "device") if key in tree}
     return validate(RunConfig, {**sections, **rest})
 
 
-def plain_sections(tree: Mapping[str, Any]) -> dict[str, Section]:
+def plain_keys() -> list[str]:
+    """Return every dotted key of the sections that every run has."""
+    return ["device", *PLAIN, *(key for name, section in PLAIN.items() for key in keys(section, name))]
+
+
+def _keys(tree: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Return every dotted key that a tree with these choices accepts."""
+    found = [*RunConfig.model_fields, *plain_keys()]
+    for group in CHOICES:
+        chosen = tree[group].get("name") if isinstance(tree.get(group), Mapping) else None
+        section = recipe.sections(group).get(chosen) if isinstance(chosen, str) else None
+        found += keys(section, group) if section else []
+    return found
+
+
+def plain_sections(tree: Mapping[str, Any], known: Sequence[str] = ()) -> dict[str, Section]:
     """Judge the sections that every run has. The grid of `members.vary` may be nested: its keys become dotted."""
     sections = {name: _mapping(tree, name) for name in PLAIN}
     grid = sections["members"].get("vary")
     if isinstance(grid, Mapping):
         sections["members"] = {**sections["members"], "vary": dict(flatten(grid))}
-    return {name: validate(PLAIN[name], section, name) for name, section in sections.items()}
+    return {name: validate(PLAIN[name], section, name, known) for name, section in sections.items()}
 
 
-def _choice(group: str, tree: Mapping[str, Any], recipe: Recipe) -> Section:
+def _choice(group: str, tree: Mapping[str, Any], recipe: Recipe, known: Sequence[str]) -> Section:
     sections = recipe.sections(group)
     name = tree.get("name")
     if not isinstance(name, str) or name not in sections:
         raise ConfigError(f"there is no {group} of that name", where=f"{group}.name", got=name,
                           hint=hint(str(name), sections))  # fmt: skip
     section: type[Section] = sections[name]
-    return validate(section, tree, group)
+    return validate(section, tree, group, known)
 
 
 def _tracking(tree: Mapping[str, Any], recipe: Recipe) -> dict[str, Section]:

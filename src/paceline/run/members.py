@@ -65,8 +65,17 @@ def vary(config: RunConfig, point: Mapping[str, Any], recipe: Recipe, config_dir
     """Return the config at one point of the grid.
 
     A dotted key replaces a value. A group (`model: lstm`) replaces the section by the option's; what the user had
-    changed in the section before is carried over.
+    changed in the section before is carried over. Raises ConfigError at `members.vary.<key>`.
     """
+    try:
+        return _varied(config, point, recipe, config_dir)
+    except ConfigError as error:
+        inside = error.where.partition(".")[0] in RunConfig.model_fields
+        where = error.where if error.where.startswith("members.vary") or not inside else f"members.vary.{error.where}"
+        raise ConfigError(error.what, where=where, got=error.got or None, hint=error.hint) from error
+
+
+def _varied(config: RunConfig, point: Mapping[str, Any], recipe: Recipe, config_dir: Path | None) -> RunConfig:
     tree = config.tree()
     for key, value in point.items():
         if key in CHOICES and key != "task":

@@ -105,6 +105,8 @@ def _predictions(job: Job, cohort: CohortTraining, k: int) -> bytes:
         if isinstance(job.inputs, InMemory):
             rows = getattr(job.inputs.split, part)
             arrays[f"{part}_index"] = rows
+            if job.inputs.dataset.group is not None:
+                arrays[f"{part}_group"] = job.inputs.dataset.group[rows]
             if "y" in job.inputs.dataset.columns:
                 arrays[f"{part}_y"] = job.inputs.dataset.columns["y"][rows]
     target = io.BytesIO()

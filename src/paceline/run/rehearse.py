@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from paceline.types import Batch, Value
 
 
-def rehearse(jobs: Sequence[Job], device: torch.device) -> None:
+def rehearse(jobs: Sequence[Job], device: torch.device) -> list[str]:
     """Evaluate two samples per variant: shapes fit, the loss is one, the selection metric exists.
+
+    Return the class of each variant's model.
 
     Raises PacelineError with the line of the user's own file where its code fails.
     """
+    found = []
     for job in {job.member.variant: job for job in reversed(jobs)}.values():
         training = job.config.training
         model = _model(job).to(device)
+        found.append(type(model).__name__)
         batch = next(iter(job.inputs.passes(training, device)["val"]), None)
         if batch is None:
             raise DataError("the validation part is empty", where="data.split")
@@ -39,6 +43,7 @@ def rehearse(jobs: Sequence[Job], device: torch.device) -> None:
         if training.selection.metric not in numbers:
             raise ConfigError("the task has no metric of that name", where="training.selection.metric",
                               got=training.selection.metric, hint=hint(training.selection.metric, numbers))  # fmt: skip
+    return found
 
 
 def _model(job: Job) -> nn.Module:
