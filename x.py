@@ -25,7 +25,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 BENCHMARKS = ROOT / "benchmarks"
-PEERS = {"step"}  # benchmarks that also run other trainers, from benchmarks/requirements.txt
+PEERS = {"step", "cohort"}  # benchmarks that also run other trainers, from benchmarks/requirements.txt
 UNFINISHED = "unfinished"
 DEMO = ["train", "task=pain", "members.seeds=5", "--name", "demo", "--overwrite"]
 

@@ -22,7 +22,7 @@ from arms.cohort_arms import ARMS, COHORTS, EPOCHS, MEMBERS, STEPS, Row, Size, m
 from arms.outcome import Bound, json_target, ratio_lines, write_json
 from step import BUSY, LOSS_BAND, describe, spread
 
-QUICK_EPOCHS = 16
+QUICK_EPOCHS = 40
 PEERS = ("hand", "lightning", "vmap", "eager")  # their 32 members beside those of cohort32
 AGAIN = ("vmap", "cohort32")  # measured in every round: their ratio is close to its bar
 LEFT_OUT = ("cohort8", "cohort128")  # by --quick

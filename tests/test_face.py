@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pydoc
 import subprocess
 import sys
 
@@ -21,6 +23,20 @@ def test_train_can_be_called_although_a_package_has_its_name(order: str) -> None
     code = "import paceline\n" + code
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "task no_such_task"
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_a_package_that_is_a_function_has_its_signature_and_help(name: str) -> None:
+    import paceline
+    from paceline.api import runs, using
+
+    function = {"train": runs.train, "evaluate": using.evaluate}[name]
+    face = getattr(paceline, name)
+    assert inspect.signature(face) == inspect.signature(function)
+    shown = " ".join(pydoc.render_doc(face, renderer=pydoc.plaintext).split())
+    assert f"{name}{inspect.signature(function)}" in shown
+    assert " ".join(inspect.getdoc(function).split()) in shown
 
 
 def test_the_package_behind_the_function_is_still_there() -> None:

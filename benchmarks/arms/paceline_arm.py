@@ -48,8 +48,8 @@ class Watch:
 def run(work: Workload, clock: Clock, folder: Path) -> Outcome:
     model = work.model()
     watch = Watch(clock)
+    clock.watch(model)  # before Trainer takes its copy of the initial weights
     trainer = paceline.Trainer(model, config(work), task=Regression(), folder=folder / "runs", callbacks=[watch])
-    clock.watch(model)
     trainer.fit(work.train, work.val)
     return Outcome(steps=watch.steps, val_loss=watch.val_loss)
 

@@ -51,16 +51,15 @@ def train(work: Workload, seeds: Sequence[int]) -> Trained:
     """Train one member per seed for the epochs of `work`."""
     net, params = network(work.dropout).train(), initial(work.dropout, seeds)
     mean, square = ({name: torch.zeros_like(p) for name, p in params.items()} for _ in range(2))
-    (x, y), made, losses = work.train, torch.zeros(()), torch.zeros(len(seeds))
+    (x, y), losses = work.train, torch.zeros(len(seeds))
 
     def loss(params: Stacked, rows: Tensor, key: Tensor) -> Tensor:
         return mse_loss(functional_call(net, (params, {f"{SITE}.key": key}), (x[rows],)).squeeze(-1), y[rows])
 
-    def step(rows_KB: Tensor, keys_K: Tensor) -> None:
+    def step(rows_KB: Tensor, keys_K: Tensor, corrections: Tensor) -> None:
         gradients, found = vmap(grad_and_value(loss))(params, rows_KB, keys_K)
-        made.add_(1)
         losses.add_(found)
-        rate, root = LEARNING_RATE / (1 - BETA1**made), (1 - BETA2**made).sqrt()
+        rate, root = corrections[0], corrections[1]
         for name, p in params.items():
             g = gradients[name]
             m, v = mean[name].lerp_(g, 1 - BETA1), square[name].mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
@@ -68,21 +67,26 @@ def train(work: Workload, seeds: Sequence[int]) -> Trained:
 
     compiled, times = torch.compile(step, fullgraph=True, dynamic=False), []
     generator = torch.Generator().manual_seed(seeds[0])
-    for _ in range(work.epochs):
+    for number in range(work.epochs):
         losses.zero_()
-        for rows, keys in zip(*epoch(len(seeds), generator), strict=True):
-            compiled(rows, keys)
+        for arguments in zip(*epoch(len(seeds), number, generator), strict=True):
+            compiled(*arguments)
         losses.tolist()
         times.append(time.perf_counter())
     return Trained(time.time(), (times[-1] - times[0]) / max(1, len(times) - 1), validate(net, params, work))
 
 
-def epoch(members: int, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
-    """Return, per step, the rows (K, B) and the dropout keys (K,) of one epoch: each member in its own order."""
+def epoch(members: int, number: int, generator: torch.Generator) -> list[tuple[Tensor, ...]]:
+    """Return, per step of an epoch, the rows (K, B) in each member's own order, dropout keys (K,), corrections (2,).
+
+    Inside the graph the powers of Adam's corrections would be taken for every element.
+    """
     steps = N_TRAIN // BATCH_SIZE
     orders = [torch.randperm(N_TRAIN, generator=generator).view(steps, BATCH_SIZE) for _ in range(members)]
     keys = torch.randint(-(2**31), 2**31, (steps, members), dtype=torch.int32, generator=generator)
-    return list(torch.stack(orders, 1).unbind(0)), list(keys.unbind(0))
+    made = torch.arange(1, steps + 1, dtype=torch.float64) + number * steps
+    corrections = torch.stack([LEARNING_RATE / (1 - BETA1**made), (1 - BETA2**made).sqrt()], 1).float()
+    return [torch.stack(orders, 1).unbind(0), keys.unbind(0), corrections.unbind(0)]
 
 
 def validate(net: nn.Module, params: Stacked, work: Workload) -> list[float]:

@@ -77,11 +77,30 @@ def __getattr__(name: str) -> Any:
 
 
 class _CallablePackage(ModuleType):
-    """`paceline.train` is a package as well as a function: once imported, the package answers calls."""
+    """`paceline.train` is a package as well as a function: once imported, the package answers calls.
+
+    It also shows the function's signature and documentation: to `inspect`, `help` and editors.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    @property
+    def _function(self) -> Any:
         name = self.__name__.rpartition(".")[2]
-        return getattr(import_module(_HOMES[name]), name)(*args, **kwargs)
+        return getattr(import_module(_HOMES[name]), name)
+
+    @property
+    def __signature__(self) -> Any:
+        from inspect import signature
+
+        return signature(self._function)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]  # of the function, not of this class
+        from inspect import getdoc
+
+        return f"{self._function.__name__}{self.__signature__}\n\n{getdoc(self._function)}"
 
 
 class _Face(ModuleType):

@@ -347,6 +347,7 @@ def test_parts_that_leave_something_open_are_refused(tmp_path, parts, error, mes
     [
         ({"trainig.num_epochs": 3}, "takes no such config section"),
         ({"model": "gru"}, "takes no such config section"),
+        ({"num_epochs": 3}, "try: training.num_epochs"),
         ({"training.nun_epochs": 3}, "unknown config key"),
         ({"training": 5}, "is a section, not a value"),
         ({"training.num_epochs": -1}, "greater than 0"),

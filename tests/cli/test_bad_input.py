@@ -50,6 +50,8 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
     # keys, choices, types
     "unknown key": (NOTHING, [*TRAIN, "training.bach_size=3"], ["unknown config key", "training.batch_size"]),
     "unknown section": (NOTHING, [*TRAIN, "trainng.batch_size=3"], ["unknown config key", "training"]),
+    "a key without its section": (NOTHING, [*TRAIN, "num_epochs=2"], ["unknown config key", "training.num_epochs"]),
+    "a key of another section": (NOTHING, [*TRAIN, "training.seeds=2"], ["unknown config key", "try: members.seeds"]),
     "unknown task": (NOTHING, ["train", "task=pian"], ["no task of that name", "pain"]),
     "unknown model": (NOTHING, [*TRAIN, "model=gruu"], ["no model of that name", "gru"]),
     "unknown data": (NOTHING, [*TRAIN, "data=vowel"], ["no data of that name", "vowels"]),
@@ -72,7 +74,11 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
     "negative seed": (NOTHING, [*TRAIN, "members.seeds=[-3]"], ["members.seeds", "greater than or equal to 0"]),
     "one fold": (NOTHING, [*TRAIN, "members.folds=1"], ["members.folds", "greater than or equal to 2"]),
     "variants of data": (NOTHING, [*OWN, "members.vary.data.samples=[30,60]"], ["data cannot vary"]),
-    "unknown variant": (NOTHING, [*OWN, "members.vary.model=[net,lstm]"], ["no model of that name", "lstm"]),
+    "unknown variant": (NOTHING, [*OWN, "members.vary.model=[net,lstm]"], ["members.vary.model", "lstm"]),
+    "a variant out of range": (
+        NOTHING, [*OWN, "members.vary.training.learning_rate=[-1]"], ["members.vary.training.learning_rate", "greater"]
+    ),
+    "unknown key to vary": (NOTHING, [*OWN, "members.vary.num_epochs=[3]"], ["members.vary.num_epochs", "training."]),
     # selection, device
     "unknown metric": (NOTHING, [*OWN, "training.selection.metric=val_f1"], ["no metric of that name", "val_f1_macro"]),
     "a metric of training": (NOTHING, [*OWN, "training.selection.metric=train_loss"], ["starts with val_"]),
@@ -97,6 +103,7 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
     "labels outside the classes": (
         npz(y=np.array(["a", "b", "z"] * 10), classes=["a", "b"]), NPZ, ["outside the class list", "'z'"]
     ),
+    "no steps": (npz(X=X[:, 0]), NPZ, ["needs sequences (samples, steps, channels)", "(samples, 2)"]),
     "numeric targets": (npz(y=Y / 2), NPZ, ["classification needs class labels", "numeric targets"]),
     "one class": (npz(y=Y * 0), NPZ, ["same label"]),
     "a class too small": (npz(y=np.r_[Y[:-1], 3]), NPZ, ["at least 2 samples of each class", "'3' has 1"]),

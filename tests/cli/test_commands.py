@@ -23,7 +23,7 @@ FAST = ["training.num_epochs=2", "numerics.threads=1"]
 
 
 @pytest.mark.fast
-def test_a_new_recipe_trains_resumes_evaluates_predicts_and_reports(cli):
+def test_a_new_recipe_trains_resumes_evaluates_predicts_and_reports(cli, monkeypatch):
     done = cli("new", "clouds")
     assert done.code == 0
     text = Path("clouds.py").read_text()
@@ -42,14 +42,25 @@ def test_a_new_recipe_trains_resumes_evaluates_predicts_and_reports(cli):
     assert done.out.count("done before") == 2
     done = cli("evaluate", "runs/first", *use)
     assert done.code == 0
+    trained = cli("report", "runs/first").out.splitlines()
+    for line in done.out.splitlines():  # the same figures in the same style, without those over samples
+        if line.startswith("val_"):
+            (same,) = [other for other in trained if other.startswith(line.split()[0] + " ")]
+            assert same.split()[: len(line.split())] == line.split()
     assert "val_accuracy" in done.out
     assert Path("runs/first/evaluation_val.json").exists()
 
     np.savez("new.npz", x=np.eye(3, 8) * 2.5)
-    done = cli("predict", "runs/first", "new.npz", *use)
+    predict = ["predict", "runs/first", "new.npz", *use]
+    done = cli(*predict)
     assert done.code == 0
     printed = [line.split(",") for line in done.out.splitlines()]
     assert printed[0] == ["sample", "prediction", "p_a", "p_b", "p_c"]
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    lines = [line.split() for line in re.sub(r"\x1b\[[0-9;]*m", "", cli(*predict).out).splitlines()]
+    monkeypatch.delenv("FORCE_COLOR")
+    assert lines[0] == printed[0]
+    assert [line[2:] for line in lines[1:]] == [[f"{float(p):.4f}" for p in row[2:]] for row in printed[1:]]
     done = cli("predict", "runs/first", "new.npz", *use, "-o", "out.csv", "--member", "seed42")
     assert done.code == 0
     table = pd.read_csv("out.csv")

@@ -74,8 +74,13 @@ def train(
 ) -> Run:
     """Train every member of a run and return the run; its results are in `run.summary`.
 
-    The first four arguments are those of `configure`. runs: the folder of all runs. name: the new folder's name.
-    overwrite: replace a run of that name. callbacks: called with (record, control) before training goes on.
+    task: a recipe's name; may be left out where `overrides`, a `use` file or `config` says it.
+    overrides: `["model=gru", "training.num_epochs=15"]`, or a mapping of dotted keys.
+    config: a run's `config.yaml` to start from. use: Python files with a recipe, losses, models or trackers of your
+        own. config_dir: a folder of YAML group options (default `./configs`).
+    runs: the folder of all runs. name: the new folder's name. overwrite: replace a run of that name.
+    callbacks: called with (record, control) before training goes on. control, observer: for whoever stops the training
+        from outside, or shows its progress.
 
     Raises PacelineError for bad input before anything is written; InterruptedRunError when told to stop, after saving.
     """

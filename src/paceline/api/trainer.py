@@ -163,7 +163,8 @@ def _config(values: Mapping[str, Any], model: str) -> RunConfig:
     for key in tree:
         if key not in allowed:
             raise ConfigError("Trainer takes no such config section", where=key, got=tree[key],
-                              hint=nearest_keys(key, plain_keys()))  # fmt: skip
+                              hint=", ".join(sorted(allowed)) if key in RunConfig.model_fields
+                              else nearest_keys(key, plain_keys()))  # fmt: skip
     sections = plain_sections(tree, plain_keys())
     given = {"task": GivenTask(), "model": GivenModel(name=model), "data": GivenData(), "loss": GivenLoss()}
     return validate(RunConfig, {**given, **sections, "device": tree.get("device", "auto")})

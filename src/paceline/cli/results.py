@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from paceline.run.folder import Run
 
 
@@ -29,31 +31,47 @@ def print_results(run: Run, console: Console) -> None:
 def evaluate_command(path: Path, part: str, use: Sequence[Path]) -> None:
     """Evaluate a run again and print the metrics."""
     from paceline.api.using import evaluate
+    from paceline.report.results import metrics_of
+    from paceline.report.table import metrics_table
 
     result = evaluate(path, part, use=use)
     console = Console()
     for variant in result["variants"] or [{"name": "", "metrics": result["metrics"]}]:
-        table = Table("metric", "mean", "95 % interval", "n", box=None, pad_edge=False)
-        for name, row in variant["metrics"].items():
-            bounds = "" if row["ci95"] is None else f"{row['ci95'][0]:.4f} to {row['ci95'][1]:.4f}"
-            mean = "-" if row["mean"] is None else f"{row['mean']:.4f}"
-            table.add_row(Text(name), mean, bounds, str(row["n"]))
         if variant["name"]:
             console.print(Text(variant["name"]))
-        console.print(table)
+        rows = metrics_of({"metrics": variant["metrics"]})
+        for shown in metrics_table(rows) if rows else ["no member has a result"]:
+            console.print(shown)
     console.print(Text(f"written: {path / f'evaluation_{part}.json'}"), soft_wrap=True)
 
 
 def predict_command(path: Path, source: Path, output: Path | None, members: Sequence[str], use: Sequence[Path]) -> None:
-    """Predict, to a CSV or to the terminal."""
+    """Predict: to a CSV file, to a pipe as CSV, to a terminal as a table."""
     from paceline.api.using import predict
 
     table = predict(path, source, members=members, output=output, use=use)
     console = Console()
-    if output is None:
+    if output is None and console.is_terminal:
+        console.print(_predictions(table), width=10_000, crop=False)
+    elif output is None:
         console.out(table.to_csv(index_label="sample"), end="", highlight=False)
     else:
         console.print(Text(f"{len(table)} predictions written to {output}"), soft_wrap=True)
+
+
+def _predictions(found: DataFrame) -> Table:
+    """One row per sample, numbers as in the other tables; a file or a pipe gets all digits."""
+    from numpy import floating
+
+    from paceline.report.words import show
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("sample", *found.columns):
+        table.add_column(Text(str(name)), justify="left" if name == "prediction" else "right", no_wrap=True)
+    for sample, *values in found.itertuples():
+        texts = [show(float(value)) if isinstance(value, (float, floating)) else str(value) for value in values]
+        table.add_row(*(Text(text) for text in (str(sample), *texts)))
+    return table
 
 
 def report_command(path: Path) -> None:

@@ -20,7 +20,8 @@ def validate(
 ) -> SectionType:
     """Return the section that `tree` describes. `path` is where it stands in the config.
 
-    `elsewhere` are the keys of the whole config: an unknown key may be one of theirs without its section. Raises ConfigError for the first unknown key, wrong type or value out of range.
+    `elsewhere` are the keys of the whole config: an unknown key may be one of theirs without its section. Raises
+    ConfigError for the first unknown key, wrong type or value out of range.
     """
     try:
         return section.model_validate(dict(tree))

@@ -70,8 +70,8 @@ def vary(config: RunConfig, point: Mapping[str, Any], recipe: Recipe, config_dir
     try:
         return _varied(config, point, recipe, config_dir)
     except ConfigError as error:
-        inside = error.where.partition(".")[0] in RunConfig.model_fields
-        where = error.where if error.where.startswith("members.vary") or not inside else f"members.vary.{error.where}"
+        inside = error.where.partition(".")[0] in {*RunConfig.model_fields, *(key.partition(".")[0] for key in point)}
+        where = f"members.vary.{error.where}" if inside and not error.where.startswith("members") else error.where
         raise ConfigError(error.what, where=where, got=error.got or None, hint=error.hint) from error
 
 

@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
+from paceline.errors import DataError
 from paceline.models.config import ModelConfig
 from paceline.types import DataSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def check_sequences(spec: DataSpec) -> None:
+    """Raise DataError unless a sample of `x` has steps and channels."""
+    shape = spec.shapes["x"]
+    if len(shape) != 2:
+        raise DataError("the model needs sequences (samples, steps, channels)", where="data",
+                        got=f"x of shape (samples, {', '.join(map(str, shape))})",
+                        hint="x[:, :, None] where the columns are the steps of one channel")  # fmt: skip
 
 
 class Gru(ModelConfig):
@@ -28,6 +38,7 @@ class Gru(ModelConfig):
     def build(self, spec: DataSpec) -> nn.Module:
         from paceline.recipes.pain.model import RecurrentClassifier
 
+        check_sequences(spec)
         return RecurrentClassifier(
             self.name, spec.n_features, spec.n_classes,
             hidden_size=self.hidden_size, num_layers=self.num_layers,
@@ -60,6 +71,7 @@ class ConvGru(ModelConfig):
     def build(self, spec: DataSpec) -> nn.Module:
         from paceline.recipes.pain.model import ConvGruClassifier
 
+        check_sequences(spec)
         return ConvGruClassifier(
             spec.n_features, spec.n_classes,
             channels=self.channels, kernel_size=self.kernel_size, hidden_size=self.hidden_size,
