@@ -174,6 +174,7 @@ def test_a_run_is_named_after_the_class_of_the_model_that_a_factory_builds(tmp_p
     page = (run.path / "report.html").read_text()
     assert "<dd>Sequential</dd>" in page
     assert "<dd>given</dd>" not in page.partition("<nav")[0]
+    assert "paceline resume" not in page and "paceline train" not in page  # the command line cannot
 
 
 def test_classes_without_names_are_called_by_their_index(tmp_path):

@@ -24,8 +24,8 @@ SAMPLES, STEPS_PER_EPOCH = 60, 3
 OVERRIDES = [
     "data=npz", "model.channels=[8]", "model.hidden_size=8", "training.num_epochs=10", "training.batch_size=8",
     "training.gradient_accumulation_steps=2", "training.schedule.name=plateau", "training.schedule.patience=0",
-    "data.split.val_fraction=0.2", "training.save.every_steps=2", "members.seeds=[1,2]", "numerics.threads=1", "training.processes=1",
-    "training.compile=false",
+    "data.split.val_fraction=0.2", "training.save.every_steps=2", "members.seeds=[1,2]", "numerics.threads=1",
+    "training.processes=1", "training.compile=false",
 ]  # fmt: skip
 
 

@@ -100,9 +100,7 @@ def test_a_signal_to_the_parent_saves_everywhere_and_leaves_no_orphan(
     number: signal.Signals, code: int, reference: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "stopped"
-    parent = subprocess.Popen(
-        command(tmp_path, "stopped"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    parent = subprocess.Popen(command(tmp_path, "stopped"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: saved(run))
     parent.send_signal(number)
     _, errors = parent.communicate(timeout=60)
@@ -137,7 +135,7 @@ def test_a_worker_that_dies_twice_is_reported_with_its_last_words() -> None:
 
 @pytest.mark.fast
 def test_events_arrive_and_no_more_run_at_once_than_asked() -> None:
-    script = "import time; print('{\"event\":\"a\"}', flush=True); time.sleep(.1); print('{\"event\":\"z\"}')"
+    script = 'import time; print(\'{"event":"a"}\', flush=True); time.sleep(.1); print(\'{"event":"z"}\')'
     workers = [Worker(str(i), [sys.executable, "-c", script]) for i in range(4)]
     seen: list[tuple[str, str]] = []
     assert run_workers(workers, 2, lambda name, event: seen.append((name, event["event"])), lambda: False) == []

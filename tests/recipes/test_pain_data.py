@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from paceline.data import npz
 from paceline.data.audit import audit
 from paceline.data.fingerprint import fingerprint
 from paceline.data.split import make_splits
 from paceline.errors import DataError
-from paceline.recipes.pain import data as pain_data
 from paceline.recipes.pain.data import Npz, Vowels
 
 pytestmark = pytest.mark.fast
@@ -160,7 +160,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
 
 def test_arrays_beyond_the_limit_are_refused_before_they_are_read(tmp_path, monkeypatch):
     source = saved(tmp_path, X=X, y=Y)
-    monkeypatch.setattr(pain_data, "MAX_BYTES", 200)
+    monkeypatch.setattr(npz, "MAX_BYTES", 200)
     with pytest.raises(DataError, match="larger than"):
         source.load()
 

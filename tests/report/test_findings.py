@@ -11,13 +11,16 @@ pytestmark = pytest.mark.fast
 RISING = [0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93]
 
 
-def trained(values, rates=None, *, mode="max", chosen=None, status="finished"):
+WEAK = {"classes": ["x", "y", "z"], "recall": [0.1, 0.9, 0.9], "support": [9, 9, 9]}
+
+
+def trained(values, rates=None, *, mode="max", chosen=None, status="finished", **summary):
     """Two members with this history of their metric, and what is found about them."""
     member = {"status": status, "epochs": len(values), "metrics": {}}
     selection = {"metric": "val_f1_macro", "mode": mode, "epoch": chosen or len(values)}
     members = [{**member, "id": name, "seed": 1, "selection": selection} for name in ("a", "b")]
     history = {"epoch": list(range(1, len(values) + 1)), "val_f1_macro": values, "lr": rates or [0.01] * len(values)}
-    return " ".join(findings({"members": members}, {"a": history, "b": history}))
+    return " ".join(findings({"members": members, **summary}, {"a": history, "b": history}))
 
 
 @pytest.mark.parametrize("length", [2, 3, 10])
@@ -43,6 +46,11 @@ def test_a_metric_that_still_improves_at_the_last_epoch_asks_for_longer_training
 )
 def test_longer_training_is_not_proposed_where_it_would_not_help(options):
     assert trained(**options) == ""
+
+
+def test_a_weak_class_waits_for_the_end_of_the_training():
+    assert "class weights" not in trained(RISING, per_class={"val": WEAK})
+    assert "class weights" in trained(RISING[::-1], per_class={"val": WEAK})
 
 
 def test_without_histories_nothing_is_said_about_the_length():

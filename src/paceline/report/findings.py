@@ -32,7 +32,7 @@ def findings(summary: Json, histories: Mapping[str, Json] | None = None) -> list
     late = [member for member in trained if _ended_early(member, (histories or {}).get(member.id, {}))]
     if late and 2 * len(late) >= len(trained):
         text = f"{len(late)} of {count(len(trained), 'member')} still improved in the last epochs"
-        found.append(f"{text}: longer training may help.")
+        return [*found, f"{text}: longer training may help."]  # before that, a weak class says little
     return found + _weak_classes(summary)
 
 

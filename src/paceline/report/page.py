@@ -162,10 +162,14 @@ def _commands(files: RunFiles) -> list[tuple[str, str]]:
     config = shlex.quote(f"runs/{clean(folder)}/config.yaml")
     use = "".join(f" --use {shlex.quote(clean(file.get('file')))}" for file in sections(files.environment, "use"))
     made = [("The command that made this run", shlex.join(typed))] if typed else []
+    page = ("Write this page again", f"paceline report {run}")
+    if files.summary.get("task") == "given":  # its parts came as Python objects: the command line cannot make them
+        again = f"Trainer(...).resume({f'runs/{clean(folder)}'!r}, train, val)"
+        return [*made, ("Go on after an interruption, bit for bit", again), page]
     return [
         *made,
         ("Train again from the recorded configuration", f"paceline train --config {config} --name {again}{use}"),
         ("Go on after an interruption, bit for bit", f"paceline resume {run}{use}"),
         ("Evaluate the chosen weights", f"paceline evaluate {run}{use}"),
-        ("Write this page again", f"paceline report {run}"),
+        page,
     ]
