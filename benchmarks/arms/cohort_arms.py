@@ -123,7 +123,7 @@ def ours(arm: str, members: int, extra: Sequence[str], size: Size, folder: Path)
     return Row(
         arm=arm,
         members=members,
-        seconds=done.seconds + (EPOCHS - size.epochs) * done.epoch_seconds,
+        seconds=done.scaled(EPOCHS),
         epoch_seconds=done.epoch_seconds,
         start_seconds=done.seconds - size.epochs * done.epoch_seconds,
         val_loss=done.val_loss,

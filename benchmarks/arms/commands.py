@@ -32,6 +32,10 @@ class Trained:
     val_loss: float  # after the last epoch, mean over members
     plan: str  # in words
 
+    def scaled(self, epochs: int) -> float:
+        """Return the seconds of so many epochs: the missing ones at the time of those after the first."""
+        return self.seconds + (epochs - self.epochs) * self.epoch_seconds
+
 
 def side_by_side(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> float:
     """Run commands at the same time, their output to files in `folder`; return when they were started, as time.time().

@@ -147,17 +147,17 @@ def test_cohorts_count_one_after_another_unless_they_run_side_by_side(tmp_path, 
 def test_gru_and_vowels_report_ratios_of_whole_commands_and_of_steady_epochs():
     from arms.commands import Trained
 
-    def trained(seconds: float, epoch: float) -> Trained:
+    def trained(seconds: float, epoch: float, epochs: int = 50) -> Trained:
         return Trained(
-            run=Path(), seconds=seconds, cpu_seconds=1.0, epoch_seconds=epoch, epochs=50, val_loss=1.0, plan=""
+            run=Path(), seconds=seconds, cpu_seconds=1.0, epoch_seconds=epoch, epochs=epochs, val_loss=1.0, plan=""
         )
 
     found = load("gru").report(
         {"one_thread": trained(120, 2.2), "two_threads": trained(90, 1.6), "plan": trained(60, 1)}, {}
     )
     assert found["ratios"] == {"sequential/plan": 1.5, "sequential/plan steady": 1.6}
-    alone = [trained(seconds, 0.2) for seconds in (10.0, 30.0, 20.0)]
-    assert load("vowels").report(trained(160.0, 1.6), alone, {})["ratios"]["all/one"] == 8.0
+    alone = [trained(seconds, 0.2, 60) for seconds in (10.0, 30.0, 20.0)]
+    assert load("vowels").report(trained(160.0, 1.6, 60), alone, {})["ratios"]["all/one"] == 8.0
 
 
 @pytest.fixture(scope="module")

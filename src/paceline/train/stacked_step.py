@@ -6,7 +6,8 @@ K members (or slots), B samples, G micro-batches of an accumulation group, S dro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MethodType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -46,11 +47,13 @@ class StackedStep:
         self._plain: dict[int, dict[str, float] | None] = {}  # weights that are plain numbers, by batch size
         self._block_first, self._block = 0, list[tuple[Tensor, Tensor]]()
         self._rate_cache: tuple[tuple[float, ...], Tensor] = ((), torch.empty(0))
-        self._whole = WholeStep(self._step, compiled=compiled)
+        self._whole = WholeStep(cast(MethodType, self._step), compiled=compiled)
 
     def __call__(self, rows: list[Tensor], masks: list[Tensor] | None, rates: Sequence[float], step: int) -> None:
         """Make the step. rows: int64 (K, B) per micro-batch. masks: bool (K, B), None where nothing is padded."""
-        self._whole(rows, masks, self._totals(rows, masks), *self._drawn(step, len(rows)), self._rates(rates))
+        totals = self._totals(rows, masks)
+        shape = (tuple(r.shape[1] for r in rows), masks is None, None if totals is None else tuple(totals.items()))
+        self._whole(shape, rows, masks, totals, *self._drawn(step, len(rows)), self._rates(rates))
 
     def _step(
         self,
