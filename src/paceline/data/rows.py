@@ -72,7 +72,8 @@ class RowFeed:
     def _fill(self, step: int) -> None:
         """Make the row numbers of a block of steps that begins at `step`."""
         shape = (BLOCK_STEPS, self._accumulation, len(self._members), self._batch_size)
-        rows, masks = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
+        rows = np.empty(shape, dtype=np.int64)
+        masks = np.empty(shape if self.padded else 0, dtype=bool)
         for k in range(len(self._members)):
             done = 0
             while done < BLOCK_STEPS:
@@ -80,7 +81,8 @@ class RowFeed:
                 own_rows, own_mask = self._epoch(k, epoch)
                 take = min(BLOCK_STEPS - done, self._steps[k] - index)
                 rows[done : done + take, :, k] = own_rows[index : index + take]
-                masks[done : done + take, :, k] = own_mask[index : index + take]
+                if self.padded:
+                    masks[done : done + take, :, k] = own_mask[index : index + take]
                 done += take
         self._groups = self._views(step, torch.from_numpy(rows).to(self._device), torch.from_numpy(masks))
         self._block = (step, step + BLOCK_STEPS)

@@ -40,7 +40,7 @@ class Worker:
         """Start the process, and a thread that passes its lines on; None is passed when it has ended."""
         self.starts += 1
         # One thread each: the workers share the cores, and threads that wait for each other waste them.
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | MALLOC
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | MALLOC
         self.process = subprocess.Popen(
             list(self.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
             start_new_session=True,  # a Ctrl-C of the terminal reaches this process alone, which tells the workers

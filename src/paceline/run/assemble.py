@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from paceline.data.loader import upload
 from paceline.data.rows import RowFeed, RowPass, Rows
 from paceline.errors import ModelError
 from paceline.models.norm import MaskedBatchNorm1d
+from paceline.models.vectorise import is_recurrent
 from paceline.run.inputs import InMemory
 from paceline.run.openings import RecordedPass
 from paceline.train.engine_cohort import CohortEngine
@@ -57,9 +59,10 @@ def _cohort(cohort: Cohort, jobs: Sequence[Job], device: torch.device, opened: O
     if feed.padded and "mask" not in table and any(isinstance(m, MaskedBatchNorm1d) for m in models[0].modules()):
         raise ModelError("members with parts of different size cannot pad a batch through batch normalisation",
                          where="training.engine", got="cohort", hint="training.engine=eager")  # fmt: skip
+    size = _evaluation_batch(training.evaluate.batch_size, len(jobs), models[0])
     passes = {
         part: RowPass([getattr(i.split, part) + o for i, o in zip(inputs, offsets, strict=True)],
-                      training.evaluate.batch_size, device, opened if part == "test" else None)
+                      size, device, opened if part == "test" else None)
         for part in inputs[0].parts
     }  # fmt: skip
     engine = CohortEngine(
@@ -67,6 +70,15 @@ def _cohort(cohort: Cohort, jobs: Sequence[Job], device: torch.device, opened: O
         table, passes, device, compiled=cohort.compile,
     )  # fmt: skip
     return EngineAndFeed(engine, feed)
+
+
+def _evaluation_batch(wanted: int, members: int, model: nn.Module) -> int:
+    """Return the samples per member of an evaluation batch: few enough for the activations of all to stay in the cache.
+
+    16 small MLPs over 2,000 rows: 4.7 ms in batches of 128, 9.8 ms in batches of 1,024. A recurrent model pays per time
+    step, so it keeps its large batches.
+    """
+    return wanted if is_recurrent(model) else min(wanted, max(64, 2048 // members))
 
 
 def _table(inputs: Sequence[InMemory], device: torch.device) -> tuple[dict[str, torch.Tensor], list[int]]:

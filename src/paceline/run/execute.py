@@ -116,6 +116,7 @@ def _in_workers(
     """Train cohorts in worker processes and pass on what they report."""
     cohorts = {cohort.id: (number, cohort) for number, cohort in enumerate(plan.cohorts, start=1)}
     options = [text for path in use for text in ("--use", str(path))]
+    options += [] if trackers.any else ["--thin"]
     command = [sys.executable, "-m", "paceline.worker", str(run.path)]
     workers = [Worker(cohort.id, [*command, cohort.id, *options]) for cohort in left]
 
@@ -123,10 +124,10 @@ def _in_workers(
         number, cohort = cohorts[name]
         if event["event"] == "start":
             observer.start(cohort, number, len(plan.cohorts), event["num_epochs"], event["resumed_at"])
-        elif event["event"] == "record":
-            record = from_row(event["record"])
-            trackers.put(record)
-            observer.record(name, record)
+        elif event["event"] == "records":
+            for row in event["records"]:
+                trackers.put(from_row(row))
+                observer.record(name, from_row(row))
         else:
             observer.end(name, event["skipped"])
 

@@ -31,6 +31,11 @@ class TrackerQueue:
         if self._trackers:
             self._thread.start()
 
+    @property
+    def any(self) -> bool:
+        """Whether there is a tracker at all."""
+        return bool(self._trackers)
+
     def put(self, record: Record) -> None:
         """Queue one record; never blocks."""
         if not self._trackers:

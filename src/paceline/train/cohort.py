@@ -112,8 +112,9 @@ class CohortTraining:
             for t, steps in zip(trainees, feed.steps_per_epoch, strict=True)
         ]  # fmt: skip
         self._evaluated_at = 0  # never at step 0
-        self._epochs: tuple[int, ...] = ()  # the epochs of all members that `_rates` holds
-        self._rates: list[list[float]] = []  # per member, the learning rate of each step of its epoch
+        self._quiet_until = 0  # no member is due before this step
+        self._rates_from = 0
+        self._rates: list[tuple[float, ...]] = []  # every member's learning rate, from that step to an epoch's end
 
     def epoch(self, k: int) -> int:
         """Finished epochs of member k."""
@@ -129,18 +130,22 @@ class CohortTraining:
 
     def due(self) -> list[int]:
         """Members to evaluate now: at the end of an epoch, not yet done at this step."""
-        if self.at == self._evaluated_at:
+        if self.at < self._quiet_until or self.at == self._evaluated_at:
             return []
-        return [k for k, progress in enumerate(self.progress) if progress.status is Status.TRAINING and self._due(k)]
+        found = [k for k, progress in enumerate(self.progress) if progress.status is Status.TRAINING and self._due(k)]
+        if not found:
+            self._quiet_until = min((self.at // n + 1) * n for n in self.feed.steps_per_epoch)
+        return found
 
     def settle(self, due: Sequence[int], control: LoopControl) -> None:
         """After the consumer has seen the records: remember that they are done, and apply its stops."""
-        if due:
-            self._evaluated_at = self.at
+        if not due:
+            return
+        self._evaluated_at = self.at
         for k, (member, progress) in enumerate(zip(self.members, self.progress, strict=True)):
-            if progress.status is Status.TRAINING and self._evaluated_at == self.at > 0 and control.stops(member):
+            if progress.status is Status.TRAINING and control.stops(member):
                 self.end(k, Status.STOPPED, "stopped by a callback")
-        if due and self.active():
+        if self.active():
             self.engine.compact(self._steps_left())
 
     def step(self) -> None:
@@ -192,11 +197,14 @@ class CohortTraining:
         config = self.trainees[k].training
         return within == 0 and (epoch % config.evaluate.every_epochs == 0 or epoch == config.num_epochs)
 
-    def _rates_at(self, step: int) -> list[float]:
+    def _rates_at(self, step: int) -> Sequence[float]:
         """The learning rate of every member at a step; asked for anew from the schedules when an epoch begins."""
-        steps = self.feed.steps_per_epoch
-        epochs = tuple(step // n for n in steps)
-        if epochs != self._epochs:
-            self._epochs = epochs
-            self._rates = [schedule.rates(epoch) for schedule, epoch in zip(self.schedules, epochs, strict=True)]
-        return [rates[step % n] for rates, n in zip(self._rates, steps, strict=True)]
+        if not 0 <= step - self._rates_from < len(self._rates):
+            steps = self.feed.steps_per_epoch
+            length = min(n - step % n for n in steps)
+            own = [
+                schedule.rates(step // n)[step % n :][:length]
+                for schedule, n in zip(self.schedules, steps, strict=True)
+            ]
+            self._rates_from, self._rates = step, list(zip(*own, strict=True))
+        return self._rates[step - self._rates_from]

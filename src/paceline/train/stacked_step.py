@@ -131,7 +131,6 @@ class StackedStep:
         return self._block[at]
 
     def _rates(self, rates: Sequence[float]) -> Tensor:
-        known = tuple(rates)
-        if known != self._rate_cache[0]:
-            self._rate_cache = (known, self._decay.new_tensor(known))
+        if rates != self._rate_cache[0]:
+            self._rate_cache = (tuple(rates), self._decay.new_tensor(rates))
         return self._rate_cache[1]
