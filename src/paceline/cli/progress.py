@@ -98,14 +98,18 @@ class _Cohorts:
         self._sizes: dict[str, int] = {}
         self._seen: dict[str, dict[str, Record]] = {}  # the latest validation record of each member
         self._best: dict[str, list[Record]] = {}
+        self._epochs: dict[str, tuple[int, int]] = {}  # of the report before, and of this one
 
     def start(self, cohort: Cohort, resumed_at: int) -> None:
         self._started[cohort.id], self._sizes[cohort.id] = time.monotonic(), len(cohort.members)
         self._seen[cohort.id], self._best[cohort.id] = {}, []
+        self._epochs[cohort.id] = (resumed_at, resumed_at)
 
     def record(self, cohort: str, record: Record) -> None:
         if record.split == "val":
             self._seen[cohort][record.member] = record
+            if record.epoch > self._epochs[cohort][1]:
+                self._epochs[cohort] = (self._epochs[cohort][1], record.epoch)
         if record.split == "best":
             self._best[cohort].append(record)
 
@@ -114,7 +118,7 @@ class _Cohorts:
         seen = self._seen[cohort]
         if self._sizes[cohort] == 1:
             return note([record])
-        active = [r for r in seen.values() if r.epoch >= record.epoch - 1]
+        active = [r for r in seen.values() if r.epoch >= self._epochs[cohort][0]]
         return f"{len(active)} of {self._sizes[cohort]} active  {note(list(seen.values()))}"
 
     def end(self, cohort: str, skipped: bool) -> None:
