@@ -22,10 +22,11 @@ from paceline.config.validate import nearest_keys, validate
 from paceline.data.audit import audit
 from paceline.errors import ConfigError, RunError
 from paceline.evaluate import passes
-from paceline.run.build import Job, Prepared
+from paceline.run.build import Prepared
 from paceline.run.config import GIVEN, PLAIN, RunConfig, plain_keys, plain_sections
 from paceline.run.folder import Run, claim, new_name, open_run
 from paceline.run.inputs import Foreign, InMemory
+from paceline.run.job import Job
 from paceline.run.plan import make_plan, plan_from_json
 from paceline.run.rehearse import rehearse
 from paceline.run.start import check_data, check_unchanged, create_run, refuse_changes

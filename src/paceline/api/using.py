@@ -30,7 +30,7 @@ from paceline.train.runtime import autocast, resolve_device, session
 from paceline.types import DataSpec
 
 if TYPE_CHECKING:
-    from paceline.run.build import Job
+    from paceline.run.job import Job
     from paceline.run.recipe import Recipe
 
 PREDICT_BATCH = 1024

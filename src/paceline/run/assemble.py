@@ -22,7 +22,7 @@ from paceline.train.learner import EngineAndFeed, seeded_model
 from paceline.types import Cohort
 
 if TYPE_CHECKING:
-    from paceline.run.build import Job
+    from paceline.run.job import Job
 
 Opened = Callable[[], None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,16 @@ from paceline.data.split import Split, make_splits
 from paceline.errors import ConfigError, DataError, PacelineError
 from paceline.run.blame import defined_at, users_errors, users_line
 from paceline.run.config import RunConfig
-from paceline.run.inputs import InMemory, Inputs, split_inputs
+from paceline.run.inputs import InMemory, split_inputs
+from paceline.run.job import Job
 from paceline.run.members import Variant, expand, variants
 from paceline.run.plan import make_plan, members_of
 from paceline.run.recipe import Recipe
 from paceline.run.rehearse import rehearse
-from paceline.train.learner import ModelFactory
 from paceline.train.runtime import resolve_device
-from paceline.types import Member, Plan, Task
+from paceline.types import Member, Plan
 
 LOG = logging.getLogger("paceline")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One member, ready to train."""
-
-    member: Member
-    config: RunConfig
-    inputs: Inputs = field(repr=False)
-    task: Task = field(repr=False)
-    build_model: ModelFactory = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

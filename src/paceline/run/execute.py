@@ -32,7 +32,8 @@ from paceline.train.saving import Saver
 from paceline.types import Cohort, Consumer, Plan, Record, Stateful
 
 if TYPE_CHECKING:
-    from paceline.run.build import Job, Prepared
+    from paceline.run.build import Prepared
+    from paceline.run.job import Job
 
 
 class Observer(Protocol):

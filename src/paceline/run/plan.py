@@ -22,8 +22,8 @@ from paceline.train.learner import seeded_model
 from paceline.types import Cohort, Plan
 
 if TYPE_CHECKING:
-    from paceline.run.build import Job
     from paceline.run.config import RunConfig
+    from paceline.run.job import Job
 
 # What may differ between members of one cohort; everything else they share.
 FREE = (

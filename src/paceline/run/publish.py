@@ -17,7 +17,7 @@ from paceline.run.folder import to_json
 from paceline.run.inputs import InMemory
 
 if TYPE_CHECKING:
-    from paceline.run.build import Job
+    from paceline.run.job import Job
     from paceline.train.cohort import CohortTraining
 
 SCHEMA_VERSION = 1

@@ -18,7 +18,7 @@ from paceline.train.learner import seeded_model
 from paceline.train.runtime import autocast
 
 if TYPE_CHECKING:
-    from paceline.run.build import Job
+    from paceline.run.job import Job
     from paceline.types import Batch, Value
 
 

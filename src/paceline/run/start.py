@@ -13,11 +13,12 @@ from paceline.data.audit import splits_from_json, splits_to_json
 from paceline.data.dataset import Dataset
 from paceline.data.fingerprint import fingerprint
 from paceline.errors import ConfigError, DataError, RunError
-from paceline.run.build import Job, Prepared, load, member_job
+from paceline.run.build import Prepared, load, member_job
 from paceline.run.config import RunConfig, resolve
 from paceline.run.environment import command_line, describe
 from paceline.run.folder import Run, create, overrides_text, to_json
 from paceline.run.inputs import split_inputs
+from paceline.run.job import Job
 from paceline.run.members import expand, variant_names
 from paceline.run.plan import members_of, plan_from_json, plan_to_json
 from paceline.run.recipe import Recipe, conf_folders, options
