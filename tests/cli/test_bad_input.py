@@ -43,57 +43,61 @@ def text(name: str, content: str | bytes = "") -> Callable[[], None]:
 TRAIN = ["train", "task=pain"]
 OWN = ["train", "--use", str(USE)]
 NPZ = [*TRAIN, "data=npz", "data.path=data.npz"]
-NOTHING: Callable[[], object] = lambda: None  # noqa: E731
+
+
+def as_is() -> None:
+    """Leave the folder as it is."""
+
 
 # name: (what is there, the command, words of the error)
 ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
     # keys, choices, types
-    "unknown key": (NOTHING, [*TRAIN, "training.bach_size=3"], ["unknown config key", "training.batch_size"]),
-    "unknown section": (NOTHING, [*TRAIN, "trainng.batch_size=3"], ["unknown config key", "training"]),
-    "a key without its section": (NOTHING, [*TRAIN, "num_epochs=2"], ["unknown config key", "training.num_epochs"]),
-    "a key of another section": (NOTHING, [*TRAIN, "training.seeds=2"], ["unknown config key", "try: members.seeds"]),
-    "unknown task": (NOTHING, ["train", "task=pian"], ["no task of that name", "pain"]),
-    "unknown model": (NOTHING, [*TRAIN, "model=gruu"], ["no model of that name", "gru"]),
-    "unknown data": (NOTHING, [*TRAIN, "data=vowel"], ["no data of that name", "vowels"]),
-    "unknown loss": (NOTHING, [*TRAIN, "loss=ce"], ["no loss of that name", "cross_entropy"]),
-    "unknown training option": (NOTHING, [*TRAIN, "training=fast"], ["no training of that name", "fast"]),
-    "unknown tracker": (NOTHING, [*TRAIN, "tracking.wnadb.enabled=true"], ["no tracker of that name", "wnadb"]),
-    "no task": (NOTHING, ["train", "model=gru"], ["no task was chosen", "task=pain"]),
-    "wrong type": (NOTHING, [*TRAIN, "training.num_epochs=many"], ["training.num_epochs", "integer", "many"]),
-    "wrong choice": (NOTHING, [*TRAIN, "training.optimizer=adamm"], ["training.optimizer", "'adamw'", "adamm"]),
-    "a section as a value": (NOTHING, [*TRAIN, "training.schedule=cosine"], ["training.schedule", "cosine"]),
-    "negative rate": (NOTHING, [*TRAIN, "training.learning_rate=-0.1"], ["training.learning_rate", "greater than 0"]),
-    "infinite rate": (NOTHING, [*TRAIN, "training.learning_rate=inf"], ["training.learning_rate", "finite"]),
-    "no key": (NOTHING, [*TRAIN, "gru"], ["not of the form key=value", "gru"]),
-    "not parseable": (NOTHING, [*TRAIN, "model.channels=[8"], ["cannot be parsed", "model.channels=[8"]),
-    "several values": (NOTHING, [*TRAIN, "training.batch_size=8,16"], ["several values", "members.vary.training"]),
-    "missing variable": (NOTHING, [*TRAIN, "data.path=${oc.env:NOT_THERE}"], ["NOT_THERE"]),
+    "unknown key": (as_is, [*TRAIN, "training.bach_size=3"], ["unknown config key", "training.batch_size"]),
+    "unknown section": (as_is, [*TRAIN, "trainng.batch_size=3"], ["unknown config key", "training"]),
+    "a key without its section": (as_is, [*TRAIN, "num_epochs=2"], ["unknown config key", "training.num_epochs"]),
+    "a key of another section": (as_is, [*TRAIN, "training.seeds=2"], ["unknown config key", "try: members.seeds"]),
+    "unknown task": (as_is, ["train", "task=pian"], ["no task of that name", "pain"]),
+    "unknown model": (as_is, [*TRAIN, "model=gruu"], ["no model of that name", "gru"]),
+    "unknown data": (as_is, [*TRAIN, "data=vowel"], ["no data of that name", "vowels"]),
+    "unknown loss": (as_is, [*TRAIN, "loss=ce"], ["no loss of that name", "cross_entropy"]),
+    "unknown training option": (as_is, [*TRAIN, "training=fast"], ["no training of that name", "fast"]),
+    "unknown tracker": (as_is, [*TRAIN, "tracking.wnadb.enabled=true"], ["no tracker of that name", "wnadb"]),
+    "no task": (as_is, ["train", "model=gru"], ["no task was chosen", "task=pain"]),
+    "wrong type": (as_is, [*TRAIN, "training.num_epochs=many"], ["training.num_epochs", "integer", "many"]),
+    "wrong choice": (as_is, [*TRAIN, "training.optimizer=adamm"], ["training.optimizer", "'adamw'", "adamm"]),
+    "a section as a value": (as_is, [*TRAIN, "training.schedule=cosine"], ["training.schedule", "cosine"]),
+    "negative rate": (as_is, [*TRAIN, "training.learning_rate=-0.1"], ["training.learning_rate", "greater than 0"]),
+    "infinite rate": (as_is, [*TRAIN, "training.learning_rate=inf"], ["training.learning_rate", "finite"]),
+    "no key": (as_is, [*TRAIN, "gru"], ["not of the form key=value", "gru"]),
+    "not parseable": (as_is, [*TRAIN, "model.channels=[8"], ["cannot be parsed", "model.channels=[8"]),
+    "several values": (as_is, [*TRAIN, "training.batch_size=8,16"], ["several values", "members.vary.training"]),
+    "missing variable": (as_is, [*TRAIN, "data.path=${oc.env:NOT_THERE}"], ["NOT_THERE"]),
     # members
-    "repeated seeds": (NOTHING, [*TRAIN, "members.seeds=[1,2,1]"], ["members.seeds", "1 is given twice"]),
-    "zero seeds": (NOTHING, [*TRAIN, "members.seeds=0"], ["members.seeds", "at least one seed"]),
-    "negative seed": (NOTHING, [*TRAIN, "members.seeds=[-3]"], ["members.seeds", "greater than or equal to 0"]),
-    "one fold": (NOTHING, [*TRAIN, "members.folds=1"], ["members.folds", "greater than or equal to 2"]),
-    "variants of data": (NOTHING, [*OWN, "members.vary.data.samples=[30,60]"], ["data cannot vary"]),
-    "unknown variant": (NOTHING, [*OWN, "members.vary.model=[net,lstm]"], ["members.vary.model", "lstm"]),
+    "repeated seeds": (as_is, [*TRAIN, "members.seeds=[1,2,1]"], ["members.seeds", "1 is given twice"]),
+    "zero seeds": (as_is, [*TRAIN, "members.seeds=0"], ["members.seeds", "at least one seed"]),
+    "negative seed": (as_is, [*TRAIN, "members.seeds=[-3]"], ["members.seeds", "greater than or equal to 0"]),
+    "one fold": (as_is, [*TRAIN, "members.folds=1"], ["members.folds", "greater than or equal to 2"]),
+    "variants of data": (as_is, [*OWN, "members.vary.data.samples=[30,60]"], ["data cannot vary"]),
+    "unknown variant": (as_is, [*OWN, "members.vary.model=[net,lstm]"], ["members.vary.model", "lstm"]),
     "a variant out of range": (
-        NOTHING, [*OWN, "members.vary.training.learning_rate=[-1]"], ["members.vary.training.learning_rate", "greater"]
+        as_is, [*OWN, "members.vary.training.learning_rate=[-1]"], ["members.vary.training.learning_rate", "greater"]
     ),
-    "unknown key to vary": (NOTHING, [*OWN, "members.vary.num_epochs=[3]"], ["members.vary.num_epochs", "training."]),
+    "unknown key to vary": (as_is, [*OWN, "members.vary.num_epochs=[3]"], ["members.vary.num_epochs", "training."]),
     # selection, device
-    "unknown metric": (NOTHING, [*OWN, "training.selection.metric=val_f1"], ["no metric of that name", "val_f1_macro"]),
-    "a metric of training": (NOTHING, [*OWN, "training.selection.metric=train_loss"], ["starts with val_"]),
+    "unknown metric": (as_is, [*OWN, "training.selection.metric=val_f1"], ["no metric of that name", "val_f1_macro"]),
+    "a metric of training": (as_is, [*OWN, "training.selection.metric=train_loss"], ["starts with val_"]),
     "contradicting mode": (
-        NOTHING, [*OWN, "training.selection.metric=val_loss", "training.selection.mode=max"], ["better when lower"]
+        as_is, [*OWN, "training.selection.metric=val_loss", "training.selection.mode=max"], ["better when lower"]
     ),
-    "no such device": (NOTHING, [*OWN, "device=cuda:77"], ["no such device", "cuda:77"]),
-    "unknown device": (NOTHING, [*OWN, "device=gpu"], ["unknown device", "cuda"]),
+    "no such device": (as_is, [*OWN, "device=cuda:77"], ["no such device", "cuda:77"]),
+    "unknown device": (as_is, [*OWN, "device=gpu"], ["unknown device", "cuda"]),
     "float16 on a CPU": (
-        NOTHING, [*OWN, "device=cpu", "training.amp={enabled: true, dtype: float16}"], ["float16 needs CUDA"]
+        as_is, [*OWN, "device=cpu", "training.amp={enabled: true, dtype: float16}"], ["float16 needs CUDA"]
     ),
-    "a loss for numbers": (NOTHING, [*OWN, "loss=mse"], ["shape of the targets"]),
+    "a loss for numbers": (as_is, [*OWN, "loss=mse"], ["shape of the targets"]),
     # data
-    "no path": (NOTHING, [*TRAIN, "data=npz"], ["required config value is missing", "data.path"]),
-    "missing file": (NOTHING, NPZ, ["no such file", "data.npz"]),
+    "no path": (as_is, [*TRAIN, "data=npz"], ["required config value is missing", "data.path"]),
+    "missing file": (as_is, NPZ, ["no such file", "data.npz"]),
     "a folder": (lambda: Path("data.npz").mkdir(), NPZ, ["not a file", "data.npz"]),
     "not an npz": (text("data.npz", "hello"), NPZ, ["not a sound .npz", "data.npz"]),
     "a damaged npz": (text("data.npz", b"PK\x03\x04 broken"), NPZ, ["not a sound .npz"]),
@@ -120,20 +124,20 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
         npz(test=[0, 1, 2]), [*NPZ, "data.split.test_fraction=0.2"], ["official test part already"]
     ),
     # folders and files
-    "a name with separators": (NOTHING, [*TRAIN, "--name", "a/b"], ["run's name must be", "a/b"]),
-    "a name upwards": (NOTHING, [*TRAIN, "--name", ".."], ["run's name must be"]),
+    "a name with separators": (as_is, [*TRAIN, "--name", "a/b"], ["run's name must be", "a/b"]),
+    "a name upwards": (as_is, [*TRAIN, "--name", ".."], ["run's name must be"]),
     "runs in a file": (text("runs.txt"), [*OWN, "--runs", "runs.txt"], ["run folder cannot be made"]),
-    "config missing": (NOTHING, ["train", "--config", "no.yaml"], ["cannot be read", "no.yaml"]),
+    "config missing": (as_is, ["train", "--config", "no.yaml"], ["cannot be read", "no.yaml"]),
     "config not YAML": (text("c.yaml", "a: [1"), ["train", "--config", "c.yaml"], ["not valid YAML", "c.yaml"]),
     "config not a mapping": (text("c.yaml", "- 1"), ["train", "--config", "c.yaml"], ["must hold a mapping"]),
     "config without a task": (text("c.yaml", "device: cpu"), ["train", "--config", "c.yaml"], ["no task was chosen"]),
     "config with a group": (
         text("c.yaml", "task: {name: pain}"), ["train", "--config", "c.yaml", "model=gru"], ["group cannot be chosen"]
     ),
-    "config-dir missing": (NOTHING, [*TRAIN, "--config-dir", "nowhere"], ["config folder does not exist", "nowhere"]),
+    "config-dir missing": (as_is, [*TRAIN, "--config-dir", "nowhere"], ["config folder does not exist", "nowhere"]),
     "a broken option": (text("configs/model/m.yaml", "a: [1"), [*TRAIN, "model=m"], ["not valid YAML", "m.yaml"]),
     # --use
-    "use missing": (NOTHING, ["train", "--use", "own.py"], ["file does not exist", "own.py"]),
+    "use missing": (as_is, ["train", "--use", "own.py"], ["file does not exist", "own.py"]),
     "use fails": (
         text("own.py", "import torch\nimport nothing_there\n"),
         ["train", "--use", "own.py", "task=pain"],
@@ -144,21 +148,21 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
         text("own.py", "models = {'m': 3}"), ["train", "--use", "own.py", "task=pain"], ["other than a ModelConfig"]
     ),
     # runs
-    "resume nothing": (NOTHING, ["resume", "runs/none"], ["no such run", "runs/none"]),
+    "resume nothing": (as_is, ["resume", "runs/none"], ["no such run", "runs/none"]),
     "resume a folder": (lambda: Path("some").mkdir(), ["resume", "some"], ["not a run", "some"]),
-    "evaluate nothing": (NOTHING, ["evaluate", "runs/none"], ["no such run"]),
-    "predict nothing": (NOTHING, ["predict", "runs/none", "a.npz"], ["no such run"]),
-    "report nothing": (NOTHING, ["report", "runs/none"], ["no such run"]),
+    "evaluate nothing": (as_is, ["evaluate", "runs/none"], ["no such run"]),
+    "predict nothing": (as_is, ["predict", "runs/none", "a.npz"], ["no such run"]),
+    "report nothing": (as_is, ["report", "runs/none"], ["no such run"]),
     # new
-    "new not a name": (NOTHING, ["new", "my-recipe"], ["Python identifier", "my-recipe"]),
-    "new a keyword": (NOTHING, ["new", "class"], ["Python identifier"]),
-    "new hides a module": (NOTHING, ["new", "numpy"], ["Python module has that name", "my_numpy"]),
+    "new not a name": (as_is, ["new", "my-recipe"], ["Python identifier", "my-recipe"]),
+    "new a keyword": (as_is, ["new", "class"], ["Python identifier"]),
+    "new hides a module": (as_is, ["new", "numpy"], ["Python module has that name", "my_numpy"]),
     "new exists": (text("mine.py", "x = 1"), ["new", "mine"], ["exists already", "mine.py"]),
-    "new without a folder": (NOTHING, ["new", "mine", "--folder", "nowhere"], ["folder does not exist"]),
+    "new without a folder": (as_is, ["new", "mine", "--folder", "nowhere"], ["folder does not exist"]),
     # the command line itself
-    "unknown command": (NOTHING, ["trian"], ["No such command 'trian'"]),
-    "unknown option": (NOTHING, [*TRAIN, "--nmae", "a"], ["No such option", "--nmae"]),
-    "missing argument": (NOTHING, ["resume"], ["Missing argument"]),
+    "unknown command": (as_is, ["trian"], ["No such command 'trian'"]),
+    "unknown option": (as_is, [*TRAIN, "--nmae", "a"], ["No such option", "--nmae"]),
+    "missing argument": (as_is, ["resume"], ["Missing argument"]),
 }  # fmt: skip
 
 

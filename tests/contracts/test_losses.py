@@ -45,8 +45,11 @@ def totals(loss: Any, outputs: Tensor, columns: dict[str, Tensor], sizes: list[i
     batches = [{name: part[i] for name, part in parts.items()} for i in range(len(sizes))]
     sums = [loss.sums(out, batch) for out, batch in zip(outputs.split(sizes), batches, strict=True)]
     weights = [loss.weights(batch) for batch in batches]
-    add = lambda rows: {term: float(sum(row[term] for row in rows)) for term in rows[0]}  # noqa: E731
-    return add([{t: v.detach() for t, v in row.items()} for row in sums]), add(weights)
+    return _added([{t: v.detach() for t, v in row.items()} for row in sums]), _added(weights)
+
+
+def _added(rows):
+    return {term: float(sum(row[term] for row in rows)) for term in rows[0]}
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from paceline.report import write
-from tests.report.browser import Browser, find_browser
 from tests.report.folder import write_folder
 
 pytestmark = pytest.mark.slow
@@ -26,15 +24,6 @@ CASES = {
 }
 OVERFLOWING = """[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, svg, pre, .skip')
   && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML.slice(0, 90))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = find_browser()
-    if path is None:
-        pytest.skip("no chromium on the PATH")
-    with Browser(path) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

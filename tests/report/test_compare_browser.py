@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,7 @@ from paceline.report.compare_page import write_comparison_page
 from paceline.report.leaderboard import leaderboard
 from paceline.report.leaderboard_page import write_index
 from tests.report.arms import write_run
-from tests.report.browser import Browser, find_browser
 from tests.report.test_browser import OVERFLOWING
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = find_browser()
-    if path is None:
-        pytest.skip("no chromium on the PATH")
-    with Browser(path) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def run_layers(kind: str, layers: Sequence[nn.Module], inputs: Sequence[Tensor])
     kind: `gru`, `lstm` or `rnn`. Computes in float32 at least, whatever autocast says, and returns the inputs' dtype.
     """
     dtype = inputs[0].dtype
-    wide = torch.promote_types(layers[0].weight_hh_l0.dtype, torch.float32)  # type: ignore[arg-type]
+    wide = torch.promote_types(layers[0].weight_hh_l0.dtype, torch.float32)  # type: ignore[arg-type]  # a module's attribute
     x = torch.stack([each.transpose(0, 1) for each in inputs])
     weights = [torch.stack([getattr(layer, name) for layer in layers]).to(wide) for name in WEIGHTS]
     with torch.autocast(x.device.type, enabled=False):
