@@ -46,6 +46,7 @@ def audit(dataset: Dataset, split: Split, duplicates: Literal["error", "warn"] =
         *_classes(dataset, parts),
         *_time_order(dataset, split, parts),
         *_channels(dataset, split),
+        *_missing(dataset, parts),
         _sizes(parts),
     ]
 
@@ -143,11 +144,25 @@ def _channels(dataset: Dataset, split: Split) -> list[Check]:
         return []
     part = x[split.train]
     rows = part.reshape(-1, x.shape[-1]) if mask is None else part[mask[split.train]]
-    fixed = np.flatnonzero(rows.min(axis=0) == rows.max(axis=0)).tolist() if len(rows) else []
+    fixed = np.flatnonzero(np.fmin.reduce(rows) == np.fmax.reduce(rows)).tolist() if len(rows) else []  # but for NaN
     names = [dataset.channels[c] if dataset.channels else f"channel {c}" for c in fixed]
     detail = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     detail = f"constant: {detail}" if fixed else _count(x.shape[-1], "channel")
     return [Check("every channel varies in train", not fixed, detail)]
+
+
+def _missing(dataset: Dataset, parts: Mapping[str, Ints]) -> list[Check]:
+    """Where values are missing and filled; nothing to say where none may be."""
+    x, mask = dataset.columns.get("x"), dataset.columns.get("mask")
+    if x is None or x.dtype.kind != "f" or not np.isnan(x).any():
+        return []
+    shares = []
+    for part, idx in parts.items():
+        valid = x[idx] if mask is None else x[idx][mask[idx]]
+        shares.append(f"{part} {np.isnan(valid).mean():.2%}")
+    with_gaps = np.flatnonzero(np.isnan(x).reshape(-1, x.shape[-1]).any(axis=0))
+    detail = f"missing and filled: {', '.join(shares)}, in {_count(len(with_gaps), 'channel')}"
+    return [Check("every value is there", False, detail)]
 
 
 def _sizes(parts: Mapping[str, Ints]) -> Check:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from paceline.config.section import Section
+from paceline.errors import ConfigError
 
 if TYPE_CHECKING:
     from paceline.data.dataset import Dataset
 
 Rule = Literal["auto", "stratified", "group", "random", "time", "value"]
+Missing = Literal["refuse", "mask"]
+Reference = Literal["ceiling", "forest"]
 
 
 class PartValues(Section):
@@ -65,17 +68,54 @@ class LoaderConfig(Section):
 
     num_workers: data in memory is fed without workers, so a larger number is reduced to 0. pin_memory: copy to a CUDA
     device through pinned memory; `auto` does not, as data in memory moves there once and whole.
+
+    bucket_by_length: true makes batches of samples of similar length, each cut at its longest; the order still depends
+    on (seed, fold, epoch) alone. `auto` keeps the order and only cuts (in evaluation too), where the mean length is
+    below .8 of the longest and a trial shows that the model's results do not depend on padding. false: whole batches.
     """
 
     num_workers: int = Field(default=0, ge=0)
     pin_memory: Literal["auto"] | bool = "auto"
+    bucket_by_length: Literal["auto"] | bool = "auto"
+
+
+class TimeFeatures(Section):
+    """Channels that say where in its sequence a step is; added to every sample, never scaled.
+
+    `position`: 0 at the first step, 1 at the last valid one, so it needs the whole sequence. `elapsed`: steps since the
+    first over the steps of the longest training sample. `periods`: two channels each, sine and cosine of that many
+    steps a turn.
+    """
+
+    position: bool = False
+    elapsed: bool = False
+    periods: tuple[Annotated[float, Field(ge=2)], ...] = ()  # a shorter one is no longer a wave on whole steps
+
+    @field_validator("periods")
+    @classmethod
+    def _distinct(cls, periods: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(periods)) < len(periods):
+            raise ValueError("a period is given twice")
+        return periods
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the channels, in their order."""
+        waves = [f"{wave} {period:g}" for period in self.periods for wave in ("sin", "cos")]
+        return (*["position"] * self.position, *["elapsed"] * self.elapsed, *waves)
 
 
 class DataConfig(Section, ABC):
-    """The base of every data source: its own keys, and how its samples are split, fed and scaled.
+    """The base of every data source: its own keys, and how its samples are split, prepared and fed.
 
     `scale`: `standard` subtracts the mean and divides by the standard deviation of each channel over the valid
     steps of the training part. `duplicates`: what to do when two parts hold the same sample.
+
+    `missing`: `refuse` makes a missing value (NaN) an error that names it. `mask` fills it with the last value before
+    it of the same sample and channel, before the first with the training mean, and adds a channel of 0 and 1 for each
+    channel with missing values; `load` then passes `missing="mask"` to `paceline.dataset`.
+
+    `references`: what is measured on the same parts and shown beside the models. `forest`: a random forest on summaries
+    of each channel. `ceiling`: the true class probabilities, where the data has them (`posterior`).
     """
 
     name: str
@@ -83,7 +123,24 @@ class DataConfig(Section, ABC):
     loader: LoaderConfig = LoaderConfig()
     scale: Literal["standard", "none"] = "standard"
     duplicates: Literal["error", "warn"] = "error"
+    missing: Missing = "refuse"
+    time_features: TimeFeatures = TimeFeatures()
+    references: tuple[Reference, ...] = ()
 
     @abstractmethod
     def load(self) -> Dataset:
         """Read the data. Raises `DataError` where it cannot be used."""
+
+
+class GivenData(DataConfig):
+    """Data that came as Python objects. A choice of every recipe: `paceline.train(..., data=...)` makes it.
+
+    classes: the names of the classes, where they came beside the data.
+    """
+
+    name: Literal["given"] = "given"
+    classes: tuple[str, ...] = ()
+
+    def load(self) -> Dataset:
+        raise ConfigError("the data came as Python objects: it is not on disk", where="data=given",
+                          hint="in Python: paceline.train(..., data=...), or resume(run, data=...)")  # fmt: skip

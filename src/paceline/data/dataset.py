@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from paceline.config.suggest import hint as name_hint
-from paceline.data.plain import checked_dtype, numpy_array, plain_array, where_of
+from paceline.data.config import Missing
+from paceline.data.plain import checked_dtype, numpy_array, official_test, plain_array, where_of
 from paceline.errors import DataError
 from paceline.types import DataSpec
 
@@ -25,11 +26,14 @@ Array = NDArray[Any]
 class Dataset:
     """Columns of N samples and what is known about them. Arrays are read-only views of those given.
 
-    columns: `x` float (N, T, F) or (N, F); `mask` bool (N, T), True where valid, only for variable length; `y`
-    int64 class index (N,) or float target (N, ...); other names are free.
+    columns: `x` float (N, T, F) or (N, F), NaN where a value is missing; `mask` bool (N, T), True where valid, only for
+    variable length; `y` int64 class index (N,) or float target (N, ...); other names are free.
     classes: names by class index, () for regression. channels: names of the last axis of `x`, or ().
     group: (N,) the group of each sample, for grouped splits. time: (N,) numbers or datetime64, for splits by time.
-    test: sorted indices of the official test part, or None. source: where the data comes from, in words.
+    test: sorted indices of the official test part, or None. ids: (N,) texts that name the samples.
+    posterior: (N, C) P(class | sample) of the process that made the data, where it is known: see `data.references`.
+    source: where the data comes from, in words. reading: what reading new input of this kind needs besides the config,
+    such as the codes of words, as plain values; it is kept with the weights.
 
     Raises `DataError` where shapes, dtypes or indices do not fit together. Values are checked by `dataset`.
     """
@@ -40,7 +44,10 @@ class Dataset:
     group: Array | None = None
     time: Array | None = None
     test: Array | None = None
+    ids: Array | None = None
+    posterior: Array | None = None
     source: str = ""
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = {name: np.asarray(column) for name, column in self.columns.items()}
@@ -50,8 +57,11 @@ class Dataset:
         time = None if self.time is None else _per_sample("time", self.time, n, self.source)
         if time is not None:
             checked_dtype(time, "iufM", "time", self.source, "numbers or datetime64")
-        test = None if self.test is None else _test_indices(self.test, n, self.source)
-        for name, value in (("group", group), ("time", time), ("test", test)):
+        test = None if self.test is None else official_test(self.test, n, self.source)
+        ids = None if self.ids is None else _per_sample("ids", self.ids, n, self.source).astype(str)
+        posterior = None if self.posterior is None else _posterior(self.posterior, (n, len(self.classes)), self.source)
+        found = {"group": group, "time": time, "test": test, "ids": ids, "posterior": posterior}
+        for name, value in found.items():
             object.__setattr__(self, name, None if value is None else _read_only(value))
         object.__setattr__(self, "columns", {name: _read_only(column) for name, column in columns.items()})
 
@@ -78,8 +88,12 @@ def dataset(
     channels: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     test: ArrayLike | None = None,
+    ids: ArrayLike | None = None,
+    posterior: ArrayLike | None = None,
     source: str = "",
     dtype: Literal["float32", "float64"] = "float32",
+    missing: Missing = "refuse",
+    reading: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Check raw arrays and turn them into a `Dataset`. `x` and `y` are copied.
 
@@ -89,6 +103,8 @@ def dataset(
     classes: the class names by index. Given, integer labels are names if all the names are integers (`"1"`), and
         indices otherwise. Not given, the names are the sorted labels.
     test: indices of the official test part, or a bool array (N,).
+    missing: `mask` lets values of x be NaN, which then stand for missing ones; `data.missing` says how they are filled.
+    ids, posterior, reading: see `Dataset`.
 
     Raises `DataError` for anything that does not fit, naming the sample.
     """
@@ -96,7 +112,7 @@ def dataset(
     names = () if classes is None else tuple(str(name) for name in classes)
     channel_names = () if channels is None else tuple(str(name) for name in channels)
     mask = None if lengths is None else _mask(lengths, raw.shape, source)
-    columns = {"x": _finite(raw, mask, np.dtype(dtype), channel_names, source)}
+    columns = {"x": _finite(raw, mask, np.dtype(dtype), channel_names, source, missing)}
     if mask is not None:
         columns["mask"] = mask
     if y is not None:
@@ -108,7 +124,10 @@ def dataset(
         group=None if group is None else plain_array(group, "group", source),
         time=None if time is None else plain_array(time, "time", source),
         test=None if test is None else numpy_array(test, "test", source),
+        ids=None if ids is None else plain_array(ids, "ids", source),
+        posterior=None if posterior is None else numpy_array(posterior, "posterior", source),
         source=source,
+        reading=dict(reading or {}),
     )
 
 
@@ -140,13 +159,18 @@ def _mask(lengths: ArrayLike, shape: tuple[int, ...], source: str) -> Array:
     return np.arange(shape[1]) < found[:, None]
 
 
-def _finite(raw: Array, mask: Array | None, dtype: np.dtype[Any], channels: tuple[str, ...], source: str) -> Array:
+def _finite(
+    raw: Array, mask: Array | None, dtype: np.dtype[Any], channels: tuple[str, ...], source: str, missing: Missing
+) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         out = np.array(raw, dtype=dtype, order="C")
     if mask is not None:
         out[~mask] = 0
     bad = ~np.isfinite(out)
+    if missing == "mask":
+        bad &= ~np.isnan(out)
     if not bad.any():
+        out[np.isnan(out)] = np.nan  # one bit pattern, as fingerprints are of bits
         return out
     first = np.unravel_index(int(bad.argmax()), bad.shape)
     channel = f"channel {channels[first[-1]]!r}" if len(channels) == out.shape[-1] else f"channel {first[-1]}"
@@ -154,7 +178,8 @@ def _finite(raw: Array, mask: Array | None, dtype: np.dtype[Any], channels: tupl
     value = raw[first]
     reason = f"{value}" if not np.isfinite(value) else f"{value} (too large for {dtype})"
     what = f"x has {int(bad.sum())} values that are not finite, in {len(np.unique(np.nonzero(bad)[0]))} samples"
-    fix = "fill or drop them" + ("" if mask is not None or out.ndim == 2 else "; if they are padding, pass lengths")
+    fix = "data.missing=mask, or fill them" if np.isnan(value) else "correct or drop them"
+    fix += "" if mask is not None or out.ndim == 2 else "; if they are padding, pass lengths"
     raise DataError(what, where=where_of("x", source), got=f"{reason} at {place}", hint=fix)
 
 
@@ -257,22 +282,13 @@ def _per_sample(name: str, values: ArrayLike, n: int, source: str) -> Array:
     return found
 
 
-def _test_indices(test: Array, n: int, source: str) -> Array:
-    where = where_of("test", source)
-    found = np.asarray(test)
-    if found.dtype == bool and found.shape == (n,):
-        found = np.flatnonzero(found)
-    if found.ndim != 1 or found.size == 0:
-        raise DataError("the official test part has no samples", where=where, got=found.shape)
-    checked_dtype(found, "iu", "test", source, "indices (integers)")
-    index = np.sort(found.astype(np.int64))
-    wrong = index[(index < 0) | (index >= n)]
-    if wrong.size:
-        raise DataError(f"test indices must be in 0..{n - 1}", where=where, got=int(wrong[0]))
-    twice = index[1:][index[1:] == index[:-1]]
-    if twice.size:
-        raise DataError("a test index is given twice", where=where, got=int(twice[0]))
-    return index
+def _posterior(chances: Array, shape: tuple[int, int], source: str) -> Array:
+    """Raise DataError unless the rows are probabilities of all classes."""
+    found = np.asarray(chances, dtype=np.float64)
+    if found.shape != shape or not (found >= 0).all() or not np.allclose(found.sum(axis=-1), 1):
+        raise DataError(f"posterior must hold probabilities of shape {shape}, each row with the sum 1",
+                        where=where_of("posterior", source), got=f"shape {found.shape}")  # fmt: skip
+    return found
 
 
 def _read_only(array: Array) -> Array:

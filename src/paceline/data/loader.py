@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from paceline import noise
+from paceline.data.buckets import Ints, bucketed, cut, longest, stepwise
 
 if TYPE_CHECKING:
     from paceline.types import Batch, Member
@@ -43,10 +44,24 @@ class ArrayFeed:
     """Columns in memory (on the device already) for one member.
 
     Shuffled anew each epoch, no sample dropped. A block of whole batches is gathered at once; each batch is a view.
+
+    lengths: of every sample, where batches are to end with their longest; `by_length`: and hold samples of similar
+    length.
     """
 
-    def __init__(self, columns: Mapping[str, Tensor], member: Member, batch_size: int, accumulation: int = 1) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Tensor],
+        member: Member,
+        batch_size: int,
+        accumulation: int = 1,
+        lengths: Ints | None = None,
+        *,
+        by_length: bool = False,
+    ) -> None:
         self._columns, self._member = dict(columns), member
+        self._lengths, self._by_length = lengths, by_length
+        self._stepwise, self._longest = [] if lengths is None else stepwise(columns), list[int]()
         self._batch_size, self._accumulation = batch_size, accumulation
         first = next(iter(self._columns.values()))
         self._size, self._device = len(first), first.device
@@ -78,27 +93,50 @@ class ArrayFeed:
 
     def _gather(self, epoch: int, block: int) -> None:
         if self._at is None or self._at[0] != epoch:
-            order = torch.from_numpy(sample_order(self._member, epoch, self._size))
-            self._order = order.to(self._device)
+            order = sample_order(self._member, epoch, self._size)
+            if self._lengths is not None:
+                if self._by_length:
+                    order = bucketed(order, epoch, self._batch_size, self._lengths)
+                self._longest = longest(self._lengths[order], self._batch_size)
+            self._order = torch.from_numpy(order).to(self._device)
         rows = self._order[block * self._block * self._batch_size : (block + 1) * self._block * self._batch_size]
         split = {
             name: torch.split(column.index_select(0, rows).unsqueeze(0), self._batch_size, dim=1)
             for name, column in self._columns.items()
         }
-        self._views = [dict(zip(split, leaves, strict=True)) for leaves in zip(*split.values(), strict=True)]
+        views = [dict(zip(split, leaves, strict=True)) for leaves in zip(*split.values(), strict=True)]
+        ends = self._longest[block * self._block :]
+        self._views = views if self._lengths is None else [
+            cut(view, self._stepwise, end, axis=2) for view, end in zip(views, ends, strict=False)
+        ]  # fmt: skip
         self._at = (epoch, block)
 
 
 class ArrayPass:
-    """One pass over a part, in order, in large batches that are views; leaves are (B, ...)."""
+    """One pass over a part, in order, in large batches that are views; leaves are (B, ...).
 
-    def __init__(self, columns: Mapping[str, Tensor], batch_size: int) -> None:
+    lengths: of every sample, where batches are to end with their longest. Several batches are then sorted by length,
+    and the column `sample_index` has each sample's place in the part.
+    """
+
+    def __init__(self, columns: Mapping[str, Tensor], batch_size: int, lengths: Ints | None = None) -> None:
         self._columns, self._batch_size = dict(columns), batch_size
+        self._stepwise, self._longest = list[str](), list[int]()
+        if lengths is None:
+            return
+        self._stepwise = stepwise(columns)
+        if len(lengths) > batch_size:
+            order = np.argsort(lengths, kind="stable")
+            index, lengths = torch.from_numpy(order).to(columns["mask"].device), lengths[order]
+            by_length = {name: column.index_select(0, index) for name, column in columns.items()}
+            self._columns = by_length | {"sample_index": index}
+        self._longest = longest(lengths, batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         split = {name: torch.split(column, self._batch_size) for name, column in self._columns.items()}
-        for leaves in zip(*split.values(), strict=True):
-            yield dict(zip(split, leaves, strict=True))
+        for i, leaves in enumerate(zip(*split.values(), strict=True)):
+            batch = dict(zip(split, leaves, strict=True))
+            yield cut(batch, self._stepwise, self._longest[i]) if self._longest else batch
 
 
 def take(

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.config.suggest import nearest
+from paceline.data.growth import refuse_growth
 from paceline.errors import DataError
 
-KEYS = ("x", "y", "lengths", "group", "time", "channels", "classes", "test")
+KEYS = ("x", "y", "lengths", "group", "time", "channels", "classes", "test", "ids")
 MAX_BYTES = 16 * 2**30  # of one file's arrays, uncompressed
+MAX_MEMBERS = 1000
 
 # What zipfile and NumPy raise for damaged files. RuntimeError: encrypted, or an unknown compression.
 DAMAGE = (ValueError, TypeError, KeyError, EOFError, MemoryError, SyntaxError, OverflowError, RuntimeError, zlib.error)
@@ -31,10 +33,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         if not path.is_file():
             what = "the path is not a file" if path.exists() else "there is no such file"
             raise DataError(what, where=where, hint="the path of an .npz file")
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise DataError(f"the arrays are larger than {MAX_BYTES >> 30} GiB", where=where, got=f"{size} bytes")
+        _check_size(path, where)
         with np.load(path, allow_pickle=False) as stored:
             names = _names(stored.files, where)
             return {key: _one(stored, name, where) for name, key in names.items()}
@@ -43,6 +42,20 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError("this is not a sound .npz file", where=where, got=str(error), hint=fix) from error
     except OSError as error:
         raise DataError("the file cannot be read", where=where, got=str(error)) from error
+
+
+def _check_size(path: Path, where: str) -> None:
+    """Refuse what is too much before anything is unpacked."""
+    packed = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    size = sum(member.file_size for member in members)
+    if len(members) > MAX_MEMBERS:
+        raise DataError("the file has too many arrays", where=where, got=f"{len(members)}, not at most {MAX_MEMBERS}")
+    if size > MAX_BYTES:
+        raise DataError(f"the arrays are larger than {MAX_BYTES >> 30} GiB", where=where, got=f"{size} bytes")
+    refuse_growth(size, packed, "the file unpacks to far more than it holds", where=where,
+                  hint="numpy.savez, which does not pack")  # fmt: skip
 
 
 def _names(present: list[str], where: str) -> dict[str, str]:

@@ -83,3 +83,22 @@ def _missing_values(count: int, place: Array, name: str, where: str) -> DataErro
 def _refuse_wrap_around(found: Array, name: str, where: str) -> None:
     if found.dtype == np.uint64 and found.size and int(found.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{name} holds integers beyond 64 bits", where=where, got=str(found.max()))
+
+
+def official_test(test: Array, n: int, source: str) -> Array:
+    """Return the sorted indices of an official test part, from indices or a bool array (N,)."""
+    where = where_of("test", source)
+    found = np.asarray(test)
+    if found.dtype == bool and found.shape == (n,):
+        found = np.flatnonzero(found)
+    if found.ndim != 1 or found.size == 0:
+        raise DataError("the official test part has no samples", where=where, got=found.shape)
+    checked_dtype(found, "iu", "test", source, "indices (integers)")
+    index = np.sort(found.astype(np.int64))
+    wrong = index[(index < 0) | (index >= n)]
+    if wrong.size:
+        raise DataError(f"test indices must be in 0..{n - 1}", where=where, got=int(wrong[0]))
+    twice = index[1:][index[1:] == index[:-1]]
+    if twice.size:
+        raise DataError("a test index is given twice", where=where, got=int(twice[0]))
+    return index

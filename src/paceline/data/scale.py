@@ -5,7 +5,7 @@ Shapes: N samples, T steps, F features (channels).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,26 +26,31 @@ class Scaler:
     constant: tuple[int, ...] = ()
 
     @classmethod
-    def fit(cls, x: Array, mask: Array | None, train_idx: Array) -> Scaler:
+    def fit(cls, x: Array, mask: Array | None, train_idx: Array, channels: Sequence[str] = ()) -> Scaler:
         """Fit on the valid steps of the training part: x (N, T, F) or (N, F), mask (N, T) or None.
 
-        Sums run in float64. The standard deviation is that of the population (divisor n), as in scikit-learn.
+        Sums run in float64. The standard deviation is that of the population (divisor n), as in scikit-learn. Missing
+        values (NaN) don't count; a channel without any value is a `DataError`. channels: names (F,) for messages.
         """
         part = x[train_idx]
         rows_SF = part.reshape(-1, part.shape[-1]) if mask is None else part[mask[train_idx]]
         if not len(rows_SF):
             raise DataError("the training part has no valid step to fit the scaler on", where="data.scale")
-        low, high = rows_SF.min(axis=0), rows_SF.max(axis=0)
+        low, high = np.fmin.reduce(rows_SF, axis=0), np.fmax.reduce(rows_SF, axis=0)
+        if np.isnan(low).any():
+            channel = _shown(int(np.isnan(low).argmax()), channels)
+            raise DataError("a channel has no value in the training part", where="data.scale", got=channel,
+                            hint="leave the channel out")  # fmt: skip
+        gaps = np.isnan(rows_SF).any()
+        mean_of, std_of = (np.nanmean, np.nanstd) if gaps else (np.mean, np.std)
         constant = low == high  # exact, where a computed deviation would be rounding noise
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = np.where(constant, low, rows_SF.mean(axis=0, dtype=np.float64))
-            std = np.where(constant, 1.0, rows_SF.std(axis=0, dtype=np.float64))
+            mean = np.where(constant, low, mean_of(rows_SF, axis=0, dtype=np.float64))
+            std = np.where(constant, 1.0, std_of(rows_SF, axis=0, dtype=np.float64))
         std[std == 0] = 1.0  # a spread below float64's resolution
         if not np.isfinite(std).all():
-            channel = int(np.flatnonzero(~np.isfinite(std))[0])
-            raise DataError(
-                "the values of a channel are too large to scale", where="data.scale", got=f"channel {channel}"
-            )
+            channel = _shown(int(np.flatnonzero(~np.isfinite(std))[0]), channels)
+            raise DataError("the values of a channel are too large to scale", where="data.scale", got=channel)
         return cls(
             mean=tuple(float(m) for m in mean),
             std=tuple(float(s) for s in std),
@@ -84,8 +89,12 @@ class Scaler:
             mean = tuple(float(m) for m in state["mean"])
             std = tuple(float(s) for s in state["std"])
             constant = tuple(int(c) for c in state["constant"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError("the scaler's state cannot be read", where="scaler", got=repr(error)) from error
         if len(mean) != len(std) or not all(s > 0 for s in std) or not np.isfinite((*mean, *std)).all():
             raise DataError("the scaler's state is not one mean and one positive std per channel", where="scaler")
         return cls(mean=mean, std=std, constant=constant)
+
+
+def _shown(channel: int, channels: Sequence[str]) -> str:
+    return f"channel {channels[channel]!r}" if channels else f"channel {channel}"

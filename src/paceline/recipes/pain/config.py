@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
 from paceline.errors import DataError
-from paceline.models.config import ModelConfig
+from paceline.models.config import ModelConfig, WindowsConfig
 from paceline.types import DataSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def check_sequences(spec: DataSpec) -> None:
-    """Raise DataError unless a sample of `x` has steps and channels."""
-    shape = spec.shapes["x"]
-    if len(shape) != 2:
-        raise DataError("the model needs sequences (samples, steps, channels)", where="data",
-                        got=f"x of shape (samples, {', '.join(map(str, shape))})",
-                        hint="x[:, :, None] where the columns are the steps of one channel")  # fmt: skip
+class SequenceModel(ModelConfig, ABC):
+    """A classifier of sequences, of whole ones or of windows."""
+
+    windows: WindowsConfig = WindowsConfig()
+
+    @abstractmethod
+    def network(self, spec: DataSpec) -> nn.Module:
+        """Return a new classifier, called with x (B, T, F) and a mask (B, T) or None."""
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """Return `network`, in windows where these are on. Raises DataError unless `x` has steps and channels."""
+        shape = spec.shapes["x"]
+        if len(shape) != 2:
+            raise DataError("the model needs sequences (samples, steps, channels)", where="data",
+                            got=f"x of shape (samples, {', '.join(map(str, shape))})",
+                            hint="x[:, :, None] where the columns are the steps of one channel")  # fmt: skip
+        return self.windows.wrap(self.network(spec), steps=shape[0])
 
 
-class Gru(ModelConfig):
-    """A stack of GRU layers and a linear head on the last state; causal unless `bidirectional`.
+class RecurrentModel(SequenceModel, ABC):
+    """A stack of recurrent layers and a linear head on the final state; causal unless `bidirectional`.
 
-    dropout: rate between layers and before the head. bidirectional: needs the whole sequence, so for offline use only.
+    dropout: rate between layers and before the head. bidirectional: needs the whole sequence, so for offline use only;
+    the head then sees the final states of both directions.
     """
 
-    name: Literal["gru"] = "gru"
     hidden_size: int = Field(default=256, ge=1)
     num_layers: int = Field(default=2, ge=1)
     dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
     bidirectional: bool = False
 
-    def build(self, spec: DataSpec) -> nn.Module:
+    def network(self, spec: DataSpec) -> nn.Module:
+        """Return a `RecurrentClassifier` of the kind that the model is named by."""
         from paceline.recipes.pain.model import RecurrentClassifier
 
-        check_sequences(spec)
         return RecurrentClassifier(
             self.name, spec.n_features, spec.n_classes,
             hidden_size=self.hidden_size, num_layers=self.num_layers,
@@ -46,7 +57,25 @@ class Gru(ModelConfig):
         )  # fmt: skip
 
 
-class ConvGru(ModelConfig):
+class Gru(RecurrentModel):
+    """Gated recurrent units (Cho et al., 2014)."""
+
+    name: Literal["gru"] = "gru"
+
+
+class Lstm(RecurrentModel):
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997)."""
+
+    name: Literal["lstm"] = "lstm"
+
+
+class Rnn(RecurrentModel):
+    """Elman's simple recurrent layers (1990), with tanh."""
+
+    name: Literal["rnn"] = "rnn"
+
+
+class ConvGru(SequenceModel):
     """Convolutions with batch normalisation, a bidirectional GRU, pooling over time, a linear head. For offline use.
 
     channels: output channels of each convolution block. kernel_size: steps, odd. pooling: `attention`, `mean`, or
@@ -68,10 +97,10 @@ class ConvGru(ModelConfig):
             raise ValueError("the kernel size must be odd, so that a block keeps the number of steps")
         return value
 
-    def build(self, spec: DataSpec) -> nn.Module:
+    def network(self, spec: DataSpec) -> nn.Module:
+        """Return a `ConvGruClassifier`."""
         from paceline.recipes.pain.model import ConvGruClassifier
 
-        check_sequences(spec)
         return ConvGruClassifier(
             spec.n_features, spec.n_classes,
             channels=self.channels, kernel_size=self.kernel_size, hidden_size=self.hidden_size,
@@ -79,4 +108,4 @@ class ConvGru(ModelConfig):
         )  # fmt: skip
 
 
-MODELS: dict[str, type[ModelConfig]] = {"gru": Gru, "conv_gru": ConvGru}
+MODELS: dict[str, type[ModelConfig]] = {"conv_gru": ConvGru, "gru": Gru, "lstm": Lstm, "rnn": Rnn}

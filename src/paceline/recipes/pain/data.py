@@ -45,8 +45,8 @@ class Vowels(DataConfig):
 class Npz(DataConfig):
     """An .npz file with `X` (or `x`) (N, T, F) or (N, F) and `y` (N,), class labels as integers or text.
 
-    Optional arrays: `lengths` (N,), `group` (N,), `time` (N,), `channels` (F,), `classes` (C,), and `test`, the
-    indices of the official test part. Nothing pickled is read, so text must be stored as text (`.astype(str)`).
+    Optional arrays: `lengths` (N,), `group` (N,), `time` (N,), `channels` (F,), `classes` (C,), `ids` (N,), and `test`,
+    the indices of the official test part. Nothing pickled is read, so text must be stored as text (`.astype(str)`).
     """
 
     name: Literal["npz"] = "npz"
@@ -60,4 +60,4 @@ class Npz(DataConfig):
             if key not in arrays:
                 listed = ", ".join(sorted(arrays)) or "nothing"
                 raise DataError(f"the file has no array {key!r}", where=str(path), got=f"it holds {listed}")
-        return dataset(**arrays, source=path.name)
+        return dataset(**arrays, source=path.name, missing=self.missing)
