@@ -13,6 +13,7 @@ pytestmark = pytest.mark.fast
 
 
 def test_the_mean_of_classifiers_averages_probabilities():
+    """A102: an ensemble of best checkpoints, by their probabilities."""
     y = labels()
     members = [classifier(y, 0.7, seed=s) for s in range(3)]
     found = mean_of(members)

@@ -64,7 +64,8 @@ def test_a_loss_of_ones_own_must_give_a_value_per_sample() -> None:
 def test_every_registered_loss_builds_from_its_name(name: str) -> None:
     section = LOSSES[name].model_validate({"name": name})
     loss = section.build(SPEC)
-    outputs = torch.randn(5, 2) if name == "cross_entropy" else torch.randn(5)
-    batch = {"y": torch.randint(2, (5,)) if name == "cross_entropy" else torch.randn(5)}
+    of_classes = name in ("cross_entropy", "focal")
+    outputs = torch.randn(5, 2) if of_classes else torch.randn(5)
+    batch = {"y": torch.randint(2, (5,)) if of_classes else torch.randn(5)}
     assert loss.sums(outputs, batch).keys() == loss.weights(batch).keys()
     assert all(total.shape == () for total in loss.sums(outputs, batch).values())

@@ -8,19 +8,9 @@ import torch
 from scipy import stats
 
 from paceline.errors import ModelError
-from paceline.models import dropout as module
-from paceline.models.dropout import (
-    AXES,
-    Dropout,
-    dropout,
-    hash_bits,
-    index_hash,
-    keep_mask,
-    noise_sites,
-    set_keys,
-    signed32,
-    site_stream,
-)
+from paceline.models import keyed as module
+from paceline.models.dropout import Dropout, dropout, keep_mask
+from paceline.models.keyed import AXES, hash_bits, index_hash, noise_sites, set_keys, signed32, site_stream
 from paceline.noise import key, mix32, stream
 
 pytestmark = pytest.mark.fast

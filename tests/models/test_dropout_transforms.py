@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.func import debug_unwrap, functional_call, grad_and_value, vmap
 
-from paceline.models import dropout as module
-from paceline.models.dropout import Dropout, dropout, signed32
+from paceline.models import keyed as module
+from paceline.models.dropout import Dropout, dropout
+from paceline.models.keyed import signed32
 
 KEYS = torch.tensor([signed32(k) for k in (5, 3_000_000_000, 77)], dtype=torch.int32)
 RATES = torch.tensor([0.1, 0.0, 0.7], dtype=torch.float64)

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from paceline.losses.classification import cross_entropy
-from paceline.models.dropout import noise_sites, set_keys
+from paceline.models.config import WindowsConfig
+from paceline.models.dropout import Dropout
+from paceline.models.keyed import noise_sites, set_keys
 from paceline.models.mlp import MLP
 from paceline.models.pooling import masked_max, masked_mean
 from paceline.models.vectorise import is_recurrent, why_not
-from paceline.recipes.pain.config import ConvGru, Gru
-from paceline.recipes.pain.model import ConvBlock, RecurrentClassifier
+from paceline.recipes.pain.config import ConvGru, Gru, Lstm, Rnn
+from paceline.recipes.pain.model import ConvBlock
 from paceline.types import DataSpec
 from tests.models.members import alone, assert_same, stack, together
 
@@ -41,18 +43,17 @@ class Pooled(nn.Module):
         return self.mlp(torch.cat([masked_mean(x, mask_BT), masked_max(x, mask_BT)], 1))
 
 
-def classifier(kind: str) -> nn.Module:
-    return RecurrentClassifier(kind, F, C, hidden_size=5, num_layers=2, dropout=0.3, bidirectional=True)
-
-
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "gru": lambda: Gru(hidden_size=6).build(SPEC),
     "gru, both directions": lambda: Gru(hidden_size=6, bidirectional=True).build(SPEC),
     "conv_gru": lambda: ConvGru(channels=(5, 6), hidden_size=4, num_layers=2).build(SPEC),
     "conv_gru, mean": lambda: ConvGru(channels=(5,), hidden_size=4, pooling="mean").build(SPEC),
     "conv_gru, last": lambda: ConvGru(channels=(5,), hidden_size=4, pooling="last").build(SPEC),
-    "lstm": lambda: classifier("lstm"),
-    "rnn": lambda: classifier("rnn"),
+    "lstm": lambda: Lstm(hidden_size=5).build(SPEC),
+    "lstm, both directions": lambda: Lstm(hidden_size=5, bidirectional=True).build(SPEC),
+    "rnn, both directions": lambda: Rnn(hidden_size=5, bidirectional=True).build(SPEC),
+    "gru, windows": lambda: Gru(hidden_size=6, windows=WindowsConfig(size=4)).build(SPEC),
+    "conv_gru, windows": lambda: ConvGru(channels=(5,), hidden_size=4, windows=WindowsConfig(size=5)).build(SPEC),
     "convolution and mlp": Pooled,
 }
 
@@ -109,7 +110,8 @@ def test_members_may_differ_in_their_dropout_rate(name: str) -> None:
     for k, model in enumerate(models):
         set_keys(model, seed=k, step=0)
         for _, site in noise_sites(model):
-            site.set_rate(torch.tensor(0.2 * k, dtype=torch.float64))
+            if isinstance(site, Dropout):
+                site.set_rate(torch.tensor(0.2 * k, dtype=torch.float64))
     inputs, targets = [x, mask], (y, SMOOTHING)
     assert_same(together(models, inputs, objective, targets), alone(models, inputs, objective, targets), 1e-12)
 

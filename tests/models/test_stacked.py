@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, jacrev, vmap
 
 from paceline.errors import ModelError
 from paceline.models import stacked
-from paceline.models.dropout import set_keys
+from paceline.models.keyed import set_keys
 from paceline.models.recurrent import Recurrent
 from paceline.models.stacked import WEIGHTS, balanced, is_batched, recurrence
 from tests.models.members import alone, assert_same, stack, together

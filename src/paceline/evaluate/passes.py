@@ -1,4 +1,7 @@
-"""Passes over a part of the data without gradients: losses and metrics, or predictions."""
+"""Passes over a part of the data without gradients: losses and metrics, or predictions.
+
+`no_grad` rather than `inference_mode`: what a module makes here and keeps may enter a later training step.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,12 @@ def evaluate(
 def predict(
     model: nn.Module, task: Task, batches: Iterable[Batch], autocast: AbstractContextManager[Any]
 ) -> dict[str, np.ndarray]:
-    """Return the task's predictions as arrays, axis 0 the samples in the order of the batches."""
+    """Return the task's predictions as arrays, axis 0 the samples.
+
+    They come in the order of the batches, or by the batches' column `sample_index` where there is one.
+    """
     parts: dict[str, list[Tensor]] = {}
+    places: list[Tensor] = []
     was_training = model.training
     model.eval()
     try:
@@ -57,6 +64,11 @@ def predict(
             for batch in batches:
                 for name, value in task.predict(task.forward(model, batch)).items():
                     parts.setdefault(name, []).append(value)
+                places += [batch["sample_index"]] if "sample_index" in batch else []
     finally:
         model.train(was_training)
-    return {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
+    found = {name: torch.cat(values).cpu().numpy() for name, values in parts.items()}
+    if not places:
+        return found
+    order = torch.cat(places).argsort().cpu().numpy()
+    return {name: values[order] for name, values in found.items()}

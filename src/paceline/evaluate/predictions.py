@@ -72,7 +72,7 @@ def read_predictions(path: Path, parts: Iterable[str] = ("val", "test")) -> dict
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {part: _part(arrays, part) for part in parts}
+            found = {part: predictions_in(arrays, part) for part in parts}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
@@ -80,7 +80,8 @@ def read_predictions(path: Path, parts: Iterable[str] = ("val", "test")) -> dict
     return {part: predictions for part, predictions in found.items() if predictions is not None}
 
 
-def _part(arrays: Mapping[str, Array], part: str) -> Predictions | None:
+def predictions_in(arrays: Mapping[str, Array], part: str) -> Predictions | None:
+    """Return one part of the arrays of a `predictions.npz`; None where they do not hold it in a known form."""
     names = ("index", "y", "prediction", "probability", "group")
     index, y, prediction, probability, group = (
         arrays[n] if (n := f"{part}_{name}") in arrays else None for name in names

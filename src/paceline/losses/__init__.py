@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from paceline.losses.config import CrossEntropyConfig, LossConfig, MaeConfig, MseConfig
+from paceline.losses.config import CrossEntropyConfig, FocalConfig, LossConfig, MaeConfig, MseConfig
 
 LOSSES: dict[str, type[LossConfig]] = {
     "cross_entropy": CrossEntropyConfig,
+    "focal": FocalConfig,
     "mse": MseConfig,
     "mae": MaeConfig,
 }
 
-__all__ = ["LOSSES", "CrossEntropyConfig", "LossConfig", "MaeConfig", "MseConfig"]
+__all__ = ["LOSSES", "CrossEntropyConfig", "FocalConfig", "LossConfig", "MaeConfig", "MseConfig"]

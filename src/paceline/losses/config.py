@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from paceline.config.section import Section
 from paceline.errors import ConfigError
@@ -39,6 +39,25 @@ class CrossEntropyConfig(LossConfig):
 
         weights = balanced_weights(spec.class_counts) if self.class_weights == "balanced" else None
         return CrossEntropy(label_smoothing=self.label_smoothing, class_weights=weights)
+
+
+class FocalConfig(LossConfig):
+    """The focal loss: cross-entropy in which a sample counts less the better it is classified.
+
+    gamma: how much less, >= 0; 0 is cross-entropy. label_smoothing and class_weights as there; the mean is over samples
+    and does not divide by the weights, whose own mean is 1.
+    """
+
+    name: Literal["focal"] = "focal"
+    gamma: NonNegativeFloat = 2.0
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    class_weights: Literal["none", "balanced"] = "none"
+
+    def build(self, spec: DataSpec) -> Loss:
+        from paceline.losses.classification import Focal
+
+        weights = balanced_weights(spec.class_counts) if self.class_weights == "balanced" else None
+        return Focal(gamma=self.gamma, label_smoothing=self.label_smoothing, class_weights=weights)
 
 
 class MseConfig(LossConfig):
@@ -77,3 +96,13 @@ def balanced_weights(class_counts: Sequence[int]) -> tuple[float, ...]:
     inverse = [1.0 / count for count in class_counts if count]
     mean = sum(inverse) / len(inverse)
     return tuple(1.0 / count / mean if count else 1.0 for count in class_counts)
+
+
+def doubtful(config: LossConfig) -> str:
+    """Return what is probably not meant by these settings, as one line; empty where nothing is."""
+    if isinstance(config, FocalConfig) and config.class_weights != "none" and config.gamma > 0:
+        return (
+            "loss=focal and loss.class_weights=balanced both raise the part of rare classes, and add up: "
+            "one of them is usually enough (loss.class_weights=none, or loss=cross_entropy)"
+        )
+    return ""

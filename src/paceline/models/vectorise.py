@@ -61,6 +61,11 @@ def why_not(model: nn.Module) -> str | None:
     return None
 
 
+def is_ours(model: nn.Module) -> bool:
+    """Return whether all code of a model is torch's or this package's, so that its class tells what it does."""
+    return all(type(module).__module__.split(".")[0] in ("torch", "paceline") for module in model.modules())
+
+
 def is_recurrent(model: nn.Module) -> bool:
     """Return whether a model holds a recurrent layer of torch or of the core, whose steps no compiler should unroll."""
     return any(isinstance(module, RECURRENT) for module in model.modules())

@@ -43,12 +43,15 @@ class FusedStep:
             return
         means, squares, steps = self._state
         group = self._optimizer.param_groups[0]
+        left_out = getattr(self._optimizer, "found_inf", None)  # 1 where this step is not to be made
         torch._foreach_add_(steps, 1)
         beta1, beta2 = group["betas"]
         self._kernel(
             self._parameters, gradients, means, squares, [], steps, lr=group["lr"], beta1=beta1, beta2=beta2,
-            weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+            weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False, found_inf=left_out,
         )  # fmt: skip
+        if left_out is not None:
+            torch._foreach_sub_(steps, [left_out] * len(steps))
 
     def forget(self) -> None:
         """Take the moments anew from the optimizer: it has loaded a state."""

@@ -6,7 +6,7 @@ can be compiled into the training step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -34,8 +34,12 @@ def clip(gradients: Stacked, bound: Tensor, mode: str) -> Stacked:
 
 def corrections(first: int, count: int, betas: tuple[float, float]) -> Tensor:
     """Return 1 - beta1^t and sqrt(1 - beta2^t) for `count` updates from the `first` (counted from 1), (count, 2)."""
-    steps = torch.arange(first, first + count, dtype=torch.float64)
-    return torch.stack([1 - betas[0] ** steps, (1 - betas[1] ** steps).sqrt()], dim=1)
+    return corrections_of(torch.arange(first, first + count, dtype=torch.float64), betas, dim=1)
+
+
+def corrections_of(updates: Tensor, betas: tuple[float, float], *, dim: int = 0) -> Tensor:
+    """Return the same for these updates (K,), stacked in a new axis: (2, K)."""
+    return torch.stack([1 - betas[0] ** updates, (1 - betas[1] ** updates).sqrt()], dim=dim)
 
 
 def update(
@@ -54,7 +58,8 @@ def update(
     """Update parameters and moments in place; members that are not active keep every bit.
 
     corrections: those of Adam's moments for this update, (2,), see `corrections`; asked for outside the compiled step,
-    where a power would be taken for every element. rate, weight_decay: (K,). active: (K,) bool.
+    where a power would be taken for every element. (2, K) where members have made different numbers of updates. rate,
+    weight_decay: (K,). active: (K,) bool.
     """
     for path, p in parameters.items():
         g, on = gradients[path], active.view(-1, *[1] * (p.ndim - 1))
@@ -63,7 +68,8 @@ def update(
         else:
             new = _adam(
                 p, g, state["mean"][path], state["square"][path], _wide(rate, p), _wide(weight_decay, p),
-                corrections.to(p.dtype), betas, decoupled=name == "adamw",
+                [_wide(c, p) if c.ndim else c for c in corrections.to(p.dtype).unbind(0)], betas,
+                decoupled=name == "adamw",
             )  # fmt: skip
         for target, value in new:
             target.copy_(torch.where(on, value, target))
@@ -71,7 +77,7 @@ def update(
 
 def _adam(
     p: Tensor, g: Tensor, mean: Tensor, square: Tensor, rate: Tensor, decay: Tensor,
-    corrections: Tensor, betas: tuple[float, float], *, decoupled: bool,
+    corrections: Sequence[Tensor], betas: tuple[float, float], *, decoupled: bool,
 ) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
     """Adam (Kingma & Ba 2015), decay coupled, or AdamW (Loshchilov & Hutter 2019), decay decoupled."""
     if decoupled:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from paceline.errors import ModelError
 from paceline.losses.classification import CrossEntropy, cross_entropy
 from paceline.metrics.functional import confusion, mean
+from paceline.tasks.config import DecisionConfig
 from paceline.tasks.inputs import call
 from paceline.types import Loss, MetricState
 
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
 class Classification:
     """One class per sample: logits (B, C) against `y`, int64 (B,).
 
-    inputs: the columns that the model is called with. Metrics: accuracy; f1, precision and recall (macro and per
-    class); confusion; and log_loss, which unlike the loss knows no smoothing and no class weights. Raises ModelError if
-    the outputs are not logits (B, C).
+    inputs: the columns that the model is called with. decision: what is fitted on validation once training is over;
+    nothing here depends on it. Metrics: accuracy; f1, precision and recall (macro and per class); confusion; and
+    log_loss, which unlike the loss knows no smoothing and no class weights. Raises ModelError if the outputs are not
+    logits (B, C).
     """
 
     n_classes: int
     loss: Loss = field(default_factory=CrossEntropy)
     inputs: tuple[str, ...] = ("x",)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
 
     def weights(self, batch: Batch) -> Mapping[str, float | Tensor]:
         return self.loss.weights(batch)
