@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
+# Control characters but tab and line end, marks of direction, lone surrogates.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
 
 class PacelineError(Exception):
     """A mistake in the input or the environment, never a bug in paceline.
@@ -44,6 +52,46 @@ class RunError(PacelineError):
 class CheckpointError(PacelineError):
     """A checkpoint that cannot be written, read or used."""
 
+    @property
+    def in_short(self) -> str:
+        """The error in one line, for a log."""
+        return _one_line(f"{self.what} ({self.where}: {self.got})")
+
+
+class CheckpointWriteError(CheckpointError):
+    """A file that the system refused to write. `path`; `needed` and `free` bytes (None: not known)."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, path: str, needed: int, free: int | None, reason: str, hint: str = "") -> None:
+        self.path, self.needed, self.free = path, needed, free
+        found = "an unknown number of" if free is None else f"{free:,}"
+        got = f"{reason} (needs about {needed:,} bytes; {found} bytes are free)"
+        super().__init__(what, where=path, got=got, hint=hint)
+
+
+class CheckpointCorruptError(CheckpointError):
+    """A checkpoint or weights file that is not what was written."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A checkpoint that is whole but is not of this run: dotted names that are `missing`, `extra` or `changed`."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        missing: Sequence[str] = (),
+        extra: Sequence[str] = (),
+        changed: Sequence[str] = (),
+        hint: str = "",
+    ) -> None:
+        self.missing, self.extra, self.changed = tuple(missing), tuple(extra), tuple(changed)
+        kinds = (("missing", missing), ("extra", extra), ("changed", changed))
+        got = "; ".join(f"{kind}: {_first(names)}" for kind, names in kinds if names)
+        super().__init__(what, where=where, got=got, hint=hint)
+
 
 class TrainingError(PacelineError):
     """Training that cannot go on, such as a loss that is not finite."""
@@ -59,6 +107,11 @@ class InterruptedRunError(PacelineError):
         self.exit_code = exit_code
 
 
+def visible(text: str) -> str:
+    """Return a text with what could drive a terminal, or turn the direction of a line, written as escapes."""
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def _one_line(text: str) -> str:
     """Fold `text` to one line and drop control characters, so that no name can drive a terminal."""
     return " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
@@ -67,3 +120,9 @@ def _one_line(text: str) -> str:
 def _short(value: object, limit: int = 200) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _first(names: Sequence[str], most: int = 2) -> str:
+    """List the first names and count the others."""
+    left = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + left

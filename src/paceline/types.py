@@ -154,12 +154,16 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
-    """Members of equal tensor shapes that one engine trains together."""
+    """Members of equal tensor shapes that one engine trains together.
+
+    batches: `whole`; `cut`: each ends with its longest sample; `by_length`: cut, and of samples of similar length.
+    """
 
     id: str
     members: tuple[str, ...]
     engine: str = "eager"
     compile: bool = False
+    batches: str = "whole"
 
 
 @dataclass(frozen=True, kw_only=True)

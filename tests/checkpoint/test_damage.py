@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import logging
 import os
 import random
@@ -9,12 +11,12 @@ import shutil
 import pytest
 import torch
 
-from paceline.checkpoint import manifest
+from paceline.checkpoint import files, manifest
 from paceline.checkpoint.manifest import DamagedError, File, Manifest, decode, encode
 from paceline.checkpoint.state import read_state
 from paceline.checkpoint.store import Store
 from paceline.checkpoint.tree import equal
-from paceline.errors import CheckpointError
+from paceline.errors import CheckpointCorruptError, CheckpointError
 
 pytestmark = pytest.mark.fast
 
@@ -164,6 +166,98 @@ def test_a_damaged_step_is_passed_over_with_its_reason(store, damage, caplog):
     assert store.verify(3) in info.value.what
 
 
+def test_a_damaged_step_is_set_aside_and_its_cost_is_said(store, caplog):
+    _damage_state(store.folder)
+    before = {path.name: path.read_bytes() for path in (store.folder / "step-3").iterdir()}
+    reason = store.verify(3)
+    with caplog.at_level(logging.WARNING, logger="paceline"):
+        step, state = store.recover()
+    assert step == 2 and equal(state, _state(2)) == []
+    (message,) = caplog.messages
+    assert f"step 3 is damaged ({reason}), set aside as step-3.damaged: " in message
+    assert message.endswith("going on from step 2, 1 step is trained again")
+    assert sorted(os.listdir(store.folder)) == ["step-1", "step-2", "step-3.damaged"]
+    assert {path.name: path.read_bytes() for path in (store.folder / "step-3.damaged").iterdir()} == before
+    assert store.steps() == [1, 2] and store.set_aside() == [store.folder / "step-3.damaged"]
+
+    caplog.clear()
+    assert store.recover()[0] == 2 and caplog.messages == [] and store.problems == []
+
+
+def test_what_was_set_aside_never_counts_and_is_never_removed(store):
+    _damage_state(store.folder)
+    store.recover()
+    store.save(3, _state(3), keep_last=1)
+    assert sorted(os.listdir(store.folder)) == ["step-3", "step-3.damaged"]
+    _damage_state(store.folder)
+    assert store.recover() is None
+    store.save(4, _state(4), keep_last=1)
+    assert sorted(os.listdir(store.folder)) == ["step-3.damaged", "step-3.damaged-2", "step-4"]
+    assert store.prune(1) == [] and len(store.set_aside()) == 2
+
+
+def test_files_of_others_in_a_damaged_step_go_aside_with_it(store):
+    _damage_state(store.folder)
+    (store.folder / "step-3" / "notes.txt").write_text("mine")
+    store.recover()
+    assert (store.folder / "step-3.damaged" / "notes.txt").read_text() == "mine"
+
+
+def test_when_all_are_damaged_training_begins_anew_and_the_message_says_so(store, caplog):
+    for step in (1, 2, 3):
+        (store.folder / f"step-{step}" / "state.pt").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, logger="paceline"):
+        assert store.recover() is None
+    assert "no checkpoint is left, 3 steps are trained again" in caplog.text
+    assert store.steps() == [] and len(store.set_aside()) == 3
+
+
+def test_a_whole_step_that_stood_in_for_a_damaged_one_costs_nothing(store, caplog):
+    shutil.copytree(store.folder / "step-3", store.folder / "step-3.replaced")
+    _damage_state(store.folder)
+    with caplog.at_level(logging.WARNING, logger="paceline"):
+        assert store.recover()[0] == 3
+    assert "going on from step 3, 0 steps are trained again" in caplog.text
+    store.save(4, _state(4), keep_last=9)
+    assert sorted(os.listdir(store.folder)) == ["step-1", "step-2", "step-3", "step-3.damaged", "step-4"]
+    assert store.verify(3) is None
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.ESTALE])
+def test_a_step_that_cannot_be_read_now_is_an_error_and_stays(store, monkeypatch, number):
+    def refused(path, *, follow):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(files, "open_regular", refused)
+    for read in (store.recover, store.latest, lambda: store.load(3)):
+        with pytest.raises(CheckpointError, match="cannot be read") as info:
+            read()
+        assert not isinstance(info.value, CheckpointCorruptError)
+    assert store.set_aside() == []
+
+
+def test_without_memory_a_whole_step_is_not_taken_for_damaged(store, monkeypatch):
+    def full(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(CheckpointError, match="not enough memory"):
+        store.recover()
+    assert store.set_aside() == []
+
+
+def test_a_checkpoint_of_a_later_version_is_not_damaged(store):
+    path = store.folder / "step-3" / "manifest.json"
+    body = json.loads(path.read_bytes())
+    del body["digest"]
+    body["schema_version"] = 2
+    path.write_bytes(manifest._encode({**body, "digest": manifest._digest(body)}))
+    with pytest.raises(CheckpointError, match="reads up to 1") as info:
+        store.recover()
+    assert not isinstance(info.value, CheckpointCorruptError)
+    assert store.set_aside() == [] and "reads up to 1" in store.verify(3)
+
+
 def test_when_no_step_verifies_the_reasons_say_so(store):
     for step in (1, 2, 3):
         (store.folder / f"step-{step}" / "state.pt").write_bytes(b"")
@@ -175,6 +269,7 @@ def test_when_no_step_verifies_the_reasons_say_so(store):
     ("change", "reason"),
     [
         ({"schema_version": 2}, "reads up to 1"),
+        ({"schema_version": 0}, "reads up to 1"),
         ({"schema_version": "1"}, "schema_version"),
         ({"step": "3"}, "belongs to step '3'"),
         ({"files": {}}, "files of a step"),

@@ -13,7 +13,7 @@ from paceline.checkpoint import files
 from paceline.checkpoint.state import dump, parse, read_state, write_state
 from paceline.checkpoint.store import Store
 from paceline.checkpoint.tree import equal
-from paceline.errors import CheckpointError
+from paceline.errors import CheckpointError, CheckpointWriteError
 from tests.checkpoint.faults import fail_at, kill_everywhere, trace
 
 OLD = {"weight": torch.arange(5000.0), "step": 1}
@@ -118,6 +118,33 @@ def test_the_harness_catches_a_saver_that_removes_the_old_state_first(new_folder
     assert lost
 
 
+def test_a_kill_at_any_system_call_of_setting_a_damaged_step_aside_loses_nothing(new_folder):
+    folders = []
+
+    def prepare(folder):
+        folders.append(folder)
+        for step, state in enumerate([OLD, NEW], start=1):
+            Store(folder).save(step, state)
+        os.truncate(folder / "step-2" / "state.pt", 100)
+
+    lost, landed = kill_everywhere(
+        new_folder, prepare, lambda folder: Store(folder).recover(), lambda folder: Store(folder).recover()[1], _is(OLD)
+    )
+    assert lost == [] and landed >= 3
+    for folder in folders[1:]:
+        assert sorted(os.listdir(folder)) == ["step-1", "step-2.damaged"]
+
+
+def test_a_kill_at_any_system_call_of_pruning_leaves_the_last_state(new_folder):
+    def prepare(folder):
+        for step in range(4):
+            Store(folder).save(step, OLD, keep_last=9)
+        Store(folder).save(4, NEW, keep_last=9)
+
+    lost, landed = kill_everywhere(new_folder, prepare, lambda folder: Store(folder).prune(1), _latest, _is(NEW))
+    assert lost == [] and landed > 8
+
+
 def test_a_kill_at_any_system_call_of_one_file_leaves_the_old_or_the_new_state(new_folder):
     lost, landed = kill_everywhere(
         new_folder,
@@ -169,12 +196,14 @@ def test_a_file_size_limit_names_the_path_and_the_bytes(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
-        with pytest.raises(CheckpointError, match="File too large") as info:
+        with pytest.raises(CheckpointWriteError, match="File too large") as info:
             store.save(2, NEW)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert str(tmp_path / "store" / "step-2") in str(info.value)
     assert "needs about 20,000 bytes" in str(info.value) and "bytes are free" in str(info.value)
+    assert info.value.path == str(tmp_path / "store" / "step-2") and info.value.needed == 20_000
+    assert 0 < info.value.free <= shutil.disk_usage(tmp_path).total and info.value.exit_code == 1
     assert os.listdir(tmp_path / "store") == ["step-1"] and _is(OLD)(_latest(tmp_path / "store"))
 
 

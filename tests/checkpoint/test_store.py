@@ -119,6 +119,35 @@ def test_the_last_steps_are_kept(tmp_path):
     assert store.steps() == [6]
 
 
+def test_every_so_many_steps_one_stays_for_ever(tmp_path):
+    store = Store(tmp_path)
+    for step in range(0, 60, 5):
+        store.save(step, _state(step), keep_last=2, keep_every=20)
+    assert store.steps() == [0, 20, 40, 50, 55]
+    store.save(60, _state(60), keep_last=1)
+    assert store.steps() == [60]  # no longer asked for
+
+
+def test_a_replaced_step_does_not_stay_because_its_number_would(tmp_path):
+    store = Store(tmp_path)
+    store.save(20, _state(20), keep_every=20)
+    store.save(20, _state(21), keep_every=20)
+    assert os.listdir(tmp_path) == ["step-20"] and store.latest()[1]["step"] == 21
+
+
+def test_pruning_keeps_the_last_that_verify_and_leaves_what_it_cannot_judge(store):
+    for step in (4, 5):
+        store.save(step, _state(step), keep_last=9)
+    (store.folder / "step-5" / "state.pt").write_bytes(b"")
+    (store.folder / "step-1" / "mine.txt").write_text("mine")
+    (store.folder / "notes.txt").write_text("mine")
+    assert store.prune(2) == [2]
+    assert sorted(os.listdir(store.folder)) == ["notes.txt", "step-1", "step-3", "step-4", "step-5"]
+    assert store.prune(1) == [3] and store.latest()[0] == 4
+    (store.folder / "step-4" / "manifest.json").unlink()
+    assert store.prune(1) == []  # step 1 alone is whole
+
+
 def test_a_damaged_step_does_not_count_among_those_kept(store):
     (store.folder / "step-3" / "state.pt").write_bytes(b"")
     store.save(4, _state(4), keep_last=2)

@@ -71,7 +71,7 @@ def test_every_record_arrives_in_order_and_before_the_close(warnings):
     queue.close("finished")
     assert tracker.steps == list(range(5000))
     assert tracker.calls[-2:] == [("artefact", "summary.json"), ("close", "finished")]
-    assert tracker.threads == {"paceline-trackers"}
+    assert tracker.threads == {"paceline-tracker-a"}
     assert warnings() == []
 
 
@@ -112,7 +112,10 @@ def test_a_tracker_that_raises_is_one_warning_and_the_others_go_on(warnings):
     assert sound.steps == list(range(50))
     assert failing.calls[-1] == ("close", "finished")
     assert len([call for call in failing.calls if call[0] == "scalars"]) > 1  # it did raise more than once
-    assert warnings() == ["tracker bad failed and may miss values: OSError: the server is away"]
+    assert warnings() == [
+        "tracker bad failed and is tried again: OSError: the server is away",
+        "tracker bad misses 50 record(s) of this run",
+    ]
 
 
 @pytest.mark.parametrize("method", ["artefact", "close"])
@@ -121,7 +124,7 @@ def test_failures_of_any_call_are_caught(warnings, method):
     queue.put(record(1))
     queue.artefact("a", "a")
     queue.close("failed")
-    assert warnings() == ["tracker bad failed and may miss values: OSError: the server is away"]
+    assert warnings() == ["tracker bad failed and is tried again: OSError: the server is away"]
 
 
 def test_a_tracker_without_a_method_is_one_warning_too(warnings):
@@ -132,7 +135,8 @@ def test_a_tracker_without_a_method_is_one_warning_too(warnings):
     queue.close("finished")
     assert [method for method, _ in sound.calls] == ["scalars", "artefact", "close"]
     assert warnings() == [
-        "tracker bad failed and may miss values: AttributeError: 'object' object has no attribute 'scalars'"
+        "tracker bad failed and is tried again: AttributeError: 'object' object has no attribute 'scalars'",
+        "tracker bad misses 1 record(s) of this run",
     ]
 
 
@@ -161,7 +165,21 @@ def test_what_exceeds_the_queue_is_dropped_with_one_warning(warnings, monkeypatc
     queue.close("finished")
     assert tracker.steps == sorted(set(tracker.steps))
     assert 10 <= len(tracker.steps) < 100
-    assert warnings() == ["trackers are too slow: some values reach only the run folder"]
+    assert warnings() == ["tracker slow is too slow: some values are left out"]
+
+
+def test_a_file_is_neither_dropped_nor_waited_for_when_the_queue_is_full(warnings, monkeypatch):
+    monkeypatch.setattr(queue_module, "CAPACITY", 3)
+    gate = threading.Event()
+    tracker = Listing(gate)
+    queue = TrackerQueue({"slow": tracker})
+    for step in range(10):
+        queue.put(record(step))
+    queue.artefact("summary.json", "summary.json")  # the tracker waits for the gate: this would never return
+    gate.set()
+    queue.close("finished")
+    assert tracker.calls[-2:] == [("artefact", "summary.json"), ("close", "finished")]
+    assert len(warnings()) == 1
 
 
 @pytest.mark.parametrize("full", [False, True])

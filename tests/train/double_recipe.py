@@ -9,7 +9,7 @@ from torch import nn
 
 from paceline.data.config import DataConfig
 from paceline.data.dataset import Dataset, dataset
-from paceline.models.config import ModelConfig
+from paceline.models.config import ModelConfig, WindowsConfig
 from paceline.models.dropout import Dropout
 from paceline.recipes.pain.config import ConvGru, Gru
 from paceline.run.recipe import Recipe
@@ -49,9 +49,10 @@ class Mlp(ModelConfig):
 class DoubleGru(ModelConfig):
     name: Literal["double_gru"] = "double_gru"
     dropout: float = 0.1
+    windows: WindowsConfig = WindowsConfig()
 
     def build(self, spec: DataSpec) -> nn.Module:
-        return Gru(hidden_size=5, num_layers=2, dropout=self.dropout).build(spec).double()
+        return Gru(hidden_size=5, num_layers=2, dropout=self.dropout, windows=self.windows).build(spec).double()
 
 
 class DoubleConvGru(ModelConfig):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from paceline.api.runs import train
+from paceline.checkpoint.store import read_state
 from paceline.checkpoint.tree import equal
 from paceline.run.folder import Run
 
@@ -55,7 +56,10 @@ def assert_same_results(together: Run, alone: Run, members: list[str] | None = N
                       "training.schedule.patience=0"], id="early stops and plateaus"),
         pytest.param(["training.gradient_clip.value=0.5", "training.gradient_accumulation_steps=2"],
                      id="clipping and accumulation"),
-        pytest.param(["loss.label_smoothing=0.1"], id="label smoothing"),
+        pytest.param(["loss.label_smoothing=0.1", "training.weight_average.name=ema",
+                      "training.weight_average.decay=0.8"], id="label smoothing and an EMA of the weights"),
+        pytest.param(["training.weight_average.name=swa", "training.weight_average.start_epoch=0.4",
+                      "training.early_stopping.patience=2"], id="SWA and early stops"),
     ],
 )  # fmt: skip
 def test_eight_members_together_are_the_eight_alone(kind: str, extra: list[str], tmp_path: Path) -> None:
@@ -69,6 +73,48 @@ def test_folds_with_class_weights_of_their_own_are_cohorts_of_their_own(tmp_path
     extra = [*KINDS["mlp"], "data.samples=47", "members.seeds=2", "members.folds=3", "loss.class_weights=balanced"]
     together = run(tmp_path, "together", "cohort", *extra)
     assert len(together.read_json("plan.json")["cohorts"]) > 1
+    assert_same_results(together, run(tmp_path, "alone", "eager", *extra))
+
+
+DRAWN = [
+    "data=sequences", "model=double_gru", "model.windows.size=4", "training.oversample.factor=2",
+    "training.oversample.classes=[1]", "training.augment.jitter=0.2", "training.augment.scale=0.1",
+    "training.augment.shift=0.1", "training.augment.flip=time", "training.augment.time_mask=0.4",
+    "training.augment.classes=[0,1]",
+]  # fmt: skip
+
+
+def test_windows_augmentation_and_repeats_are_those_of_each_member_alone(tmp_path: Path) -> None:
+    """A101, A102."""
+    extra = [*DRAWN, "members.seeds=[3]", "members.folds=3", "data.samples=47"]
+    together = run(tmp_path, "together", "cohort", *extra)
+    assert [len(cohort["members"]) for cohort in together.read_json("plan.json")["cohorts"]] == [3]
+    assert_same_results(together, run(tmp_path, "alone", "eager", *extra))
+    without = run(tmp_path, "without", "eager", *extra, "training.augment.probability=0.01")
+    key = ("seed3-fold0", 1, "train")
+    assert rows(without)[key] != rows(together)[key]
+
+
+@pytest.mark.parametrize("engine", ["eager", "cohort"])
+def test_windows_augmentation_and_repeats_go_on_bit_for_bit_after_an_interruption(engine: str, tmp_path: Path) -> None:
+    from paceline.api.runs import resume
+    from paceline.errors import InterruptedRunError
+
+    texts = ["task=double", f"training.engine={engine}", "training.compile=false", "training.processes=1", *DRAWN,
+             "training.num_epochs=3"]  # fmt: skip
+    whole = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="whole")
+    with pytest.raises(InterruptedRunError):
+        train(overrides=texts, use=[RECIPE], runs=tmp_path, name="cut", callbacks=[InterruptAt(2)])
+    cut = resume(tmp_path / "cut", use=[RECIPE])
+    assert (cut.path / "log.jsonl").read_bytes() == (whole.path / "log.jsonl").read_bytes()
+    assert equal(cut.best("seed42"), whole.best("seed42")) == []
+
+
+def test_the_focal_loss_with_smoothing_and_weights_is_that_of_each_member_alone(tmp_path: Path) -> None:
+    extra = [*KINDS["mlp"], "members.seeds=3", "loss=focal", "loss.gamma=1.5", "loss.label_smoothing=0.1",
+             "loss.class_weights=balanced"]  # fmt: skip
+    together = run(tmp_path, "together", "cohort", *extra)
+    assert len(together.read_json("plan.json")["cohorts"]) == 1
     assert_same_results(together, run(tmp_path, "alone", "eager", *extra))
 
 
@@ -114,8 +160,10 @@ def test_a_neighbour_that_stops_changes_no_bit(tmp_path: Path) -> None:
     assert [mine[key] for key in kept] == [theirs[key] for key in kept]
 
 
-def test_an_idle_member_keeps_every_bit_while_others_train(tmp_path: Path) -> None:
-    extra = [*KINDS["mlp"], "members.seeds=[1,2]"]
+@pytest.mark.parametrize("average", ["none", "ema", "swa"])
+def test_an_idle_member_keeps_every_bit_while_others_train(average: str, tmp_path: Path) -> None:
+    extra = [*KINDS["mlp"], "members.seeds=[1,2]", f"training.weight_average.name={average}",
+             "training.weight_average.start_epoch=1"]  # fmt: skip
 
     def stop(record, control) -> None:
         if record.epoch == 2:
@@ -125,11 +173,11 @@ def test_an_idle_member_keeps_every_bit_while_others_train(tmp_path: Path) -> No
     stopped = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="stopped", callbacks=[stop])
     short = run(tmp_path, "short", "cohort", *extra, "training.num_epochs=2")
     a, b = (r.member_folder("seed1") / "latest.pt" for r in (stopped, short))
-    from paceline.checkpoint.store import read_state
-
     first, second = read_state(a), read_state(b)
     assert equal(first["model_state_dict"], second["model_state_dict"]) == []
     assert equal(first["optimizer_state_dict"]["state"], second["optimizer_state_dict"]["state"]) == []
+    assert ("average_state_dict" in first) == (average != "none")
+    assert equal(first.get("average_state_dict"), second.get("average_state_dict")) == []
 
 
 def test_a_cohort_run_twice_has_the_same_bits(tmp_path: Path) -> None:
@@ -143,7 +191,8 @@ def test_a_cohort_run_twice_has_the_same_bits(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_compiled_steps_are_the_eager_ones(tmp_path: Path) -> None:
     """Two compiled cohorts in one process, with a smaller last batch, agree with members alone to 1e-9."""
-    extra = [*KINDS["mlp"], "data.samples=53", "members.seeds=4", "training.gradient_clip.value=1.0"]
+    extra = [*KINDS["mlp"], "data.samples=53", "members.seeds=4", "training.gradient_clip.value=1.0",
+             "training.weight_average.name=ema"]  # fmt: skip
     texts = ["task=double", "training.engine=cohort", "training.compile=true", "training.processes=2", *extra]
     here = [lambda record, control: None]  # a callback keeps both cohorts in this process
     compiled = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="compiled", callbacks=here)
@@ -200,11 +249,12 @@ def test_members_left_alone_move_to_fewer_slots_and_stay_as_alone(tmp_path: Path
     monkeypatch.setattr(
         CohortEngine, "compact", lambda self, left: (honest(self, left), slots.append(len(self._slots)))
     )
-    extra = [*KINDS["conv_gru with batch norm"], "members.seeds=4", "training.early_stopping.enabled=false"]
+    extra = [*KINDS["conv_gru with batch norm"], "members.seeds=4", "training.early_stopping.enabled=false",
+             "training.weight_average.name=ema"]  # fmt: skip
     texts = ["task=double", "training.engine=cohort", "training.compile=false", "training.processes=1", *extra]
     moved = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="moved", callbacks=[stop_three_of_four])
     assert slots[:2] == [4, 1], "the cohort was not compacted"
-    alone = run(tmp_path, "alone", "eager", *extra[:-2], "members.seeds=[44]", extra[-1])
+    alone = run(tmp_path, "alone", "eager", *extra, "members.seeds=[44]")
     assert_same_results(moved, alone, ["seed44"])
     short = run(tmp_path, "short", "cohort", *extra, "training.num_epochs=2")
     for seed in ("seed42", "seed43", "seed45"):
@@ -212,11 +262,13 @@ def test_members_left_alone_move_to_fewer_slots_and_stay_as_alone(tmp_path: Path
         assert equal(a, b) == []
 
 
-def test_a_compacted_cohort_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", ["none", "swa"])
+def test_a_compacted_cohort_is_resumed_bit_for_bit(average: str, tmp_path: Path) -> None:
     from paceline.api.runs import resume
     from paceline.errors import InterruptedRunError
 
-    extra = [*KINDS["mlp"], "members.seeds=4", "training.early_stopping.enabled=false"]
+    extra = [*KINDS["mlp"], "members.seeds=4", "training.early_stopping.enabled=false",
+             f"training.weight_average.name={average}", "training.weight_average.start_epoch=2"]  # fmt: skip
     texts = ["task=double", "training.engine=cohort", "training.compile=false", "training.processes=1", *extra]
     whole = train(overrides=texts, use=[RECIPE], runs=tmp_path, name="whole", callbacks=[stop_three_of_four])
     with pytest.raises(InterruptedRunError):
@@ -225,3 +277,5 @@ def test_a_compacted_cohort_is_resumed_bit_for_bit(tmp_path: Path) -> None:
     assert (cut.path / "log.jsonl").read_bytes() == (whole.path / "log.jsonl").read_bytes()
     for member in whole.members:
         assert equal(cut.best(member), whole.best(member)) == []
+        latest = [read_state(each.member_folder(member) / "latest.pt") for each in (cut, whole)]
+        assert equal(*latest) == []

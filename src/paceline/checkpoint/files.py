@@ -11,13 +11,12 @@ import logging
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
 
-from paceline.errors import CheckpointError
+from paceline.config.reading import open_regular as open_regular
+from paceline.errors import CheckpointWriteError
 
 _TEMPORARY = re.compile(r"\.tmp-(?:step-)?\d+-(\d+)", re.ASCII)  # files `.tmp-<i>-<pid>`, folders `.tmp-step-<n>-<pid>`
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
@@ -29,7 +28,8 @@ def write_bytes_atomic(path: Path | str, data: bytes | bytearray | memoryview, d
     """Replace the file `path` by `data` in one step; its folder must exist.
 
     `durable=False` leaves out the syncs: still atomic against a killed process, not against a power loss.
-    Raises CheckpointError, with the needed and the free bytes, when the system refuses; the old file is then intact.
+    Raises CheckpointWriteError, with the needed and the free bytes, when the system refuses; the old file is then
+    intact.
     """
     with replacing(Path(path), needed=len(data), durable=durable) as descriptor:
         write_all(descriptor, data)
@@ -44,7 +44,7 @@ def write_text_atomic(path: Path | str, text: str, durable: bool = True) -> None
 def replacing(path: Path, *, needed: int, durable: bool = True) -> Iterator[int]:
     """Yield the descriptor of a temporary file that takes the place of `path` when the block ends without an error.
 
-    `needed` is about how many bytes the block will write, for the error message. Raises CheckpointError.
+    `needed` is about how many bytes the block will write, for the error message. Raises CheckpointWriteError.
     """
     temporary: str | None = None
     try:
@@ -80,19 +80,6 @@ def create_synced(path: Path, data: bytes) -> None:
 def open_new(path: Path | str) -> int:
     """Return a descriptor for writing a file that must not exist yet."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
-
-
-def open_regular(path: Path, *, follow: bool) -> FileIO:
-    """Open a plain file for reading, unbuffered; never a device or a pipe, and a link only with `follow`.
-
-    Raises OSError.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
-    descriptor = os.open(path, flags | _BINARY)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(f"not a plain file: {path}")
-    return open(descriptor, "rb", buffering=0)
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
@@ -147,12 +134,14 @@ def remove(path: Path) -> None:
         _log.warning("a temporary could not be removed: %s", error)
 
 
-def write_error(path: Path, needed: int, error: OSError) -> CheckpointError:
+def write_error(path: Path, needed: int, error: OSError) -> CheckpointWriteError:
     """Say which write failed and why, with the bytes that it needed and those that the disk has."""
-    return CheckpointError(
+    return CheckpointWriteError(
         "a file could not be written",
-        where=str(path),
-        got=f"{error.strerror or error} (needs about {needed:,} bytes; {_free(path)} bytes are free)",
+        path=str(path),
+        needed=needed,
+        free=_free(path),
+        reason=error.strerror or str(error),
         hint="free some space there, or choose another folder; what was saved before is intact",
     )
 
@@ -169,7 +158,7 @@ def _open_temporary(folder: Path) -> tuple[int, str]:
 def _listing(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
-    except FileNotFoundError:
+    except OSError:  # missing, or unreadable, which whoever needs it will say
         return []
 
 
@@ -185,8 +174,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _free(path: Path) -> str:
+def _free(path: Path) -> int | None:
     for folder in path.absolute().parents:
         with suppress(OSError):
-            return f"{shutil.disk_usage(folder).free:,}"
-    return "an unknown number of"
+            return shutil.disk_usage(folder).free
+    return None

@@ -21,6 +21,10 @@ class DamagedError(Exception):
     """Why a step's folder is not what was saved. Never leaves this package."""
 
 
+class NewerError(DamagedError):
+    """A manifest of a later version: not damaged, but not to be read here either."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class File:
     """Content of one file of a step: SHA-256 in hexadecimal, and size in bytes."""
@@ -60,8 +64,9 @@ def decode(data: bytes, step: int, names: frozenset[str]) -> Manifest:
 
 def _read(body: dict[str, Any], step: int, names: frozenset[str]) -> Manifest:
     version = body.get("schema_version")
-    if type(version) is not int or version > SCHEMA_VERSION:
-        raise DamagedError(
+    if type(version) is not int or version != SCHEMA_VERSION:
+        is_newer = type(version) is int and version > SCHEMA_VERSION
+        raise (NewerError if is_newer else DamagedError)(
             f"its manifest has schema_version {version!r:.20}, this paceline reads up to {SCHEMA_VERSION}"
         )
     if type(body.get("step")) is not int or body["step"] != step:

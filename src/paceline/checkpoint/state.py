@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,34 +14,44 @@ import torch
 
 from paceline.checkpoint import tree
 from paceline.checkpoint.files import open_regular, remove_stale, replacing, write_all
-from paceline.errors import CheckpointError
+from paceline.checkpoint.manifest import DamagedError
+from paceline.checkpoint.seal import check_seal, seal
+from paceline.checkpoint.vetting import check_archive, check_loaded
+from paceline.errors import CheckpointCorruptError, CheckpointError
 
 _SMALL = 65_536  # bytes; torch writes about five pieces of a few dozen bytes around every tensor
 
 
 def write_state(path: Path | str, state: Mapping[str, Any]) -> None:
-    """Write a state to one file, atomically and durably: `best.pt` and the like. Its folder must exist.
+    """Write a state to one file, atomically, durably and sealed with its SHA-256: `best.pt` and the like.
 
-    Raises CheckpointError for a value that no checkpoint may hold (naming its key), and when the system refuses.
+    Its folder must exist. Raises CheckpointError for a value that no checkpoint may hold (naming its key), and
+    CheckpointWriteError when the system refuses.
     """
     path = Path(path)
     tree.check(state)
     remove_stale(path.parent)
     with replacing(path, needed=tree.count_bytes(state)) as descriptor:
-        dump(state, descriptor)
+        sha256, _ = dump(state, descriptor)
+        os.lseek(descriptor, -2, os.SEEK_END)
+        write_all(descriptor, seal(sha256))
 
 
 def read_state(path: Path | str) -> dict[str, Any]:
     """Load a file of `write_state`, or another's: tensors on the CPU and plain values, never code.
 
-    Raises CheckpointError when the file is missing, damaged, or holds anything else.
+    Raises CheckpointCorruptError when the file is not what was written, as its seal says, or holds anything else;
+    another's file has no seal. Raises CheckpointError when it is missing.
     """
     path = Path(path)
     try:
         with open_regular(path, follow=True) as file:
             data = file.read()
+        check_seal(data)
     except OSError as error:
         raise unreadable(path, error) from error
+    except DamagedError as error:
+        raise CheckpointCorruptError("the file is damaged", where=str(path), got=str(error)) from error
     return parse(data, path)
 
 
@@ -52,18 +63,26 @@ def dump(state: Mapping[str, Any], descriptor: int) -> tuple[str, int]:
 
 
 def parse(data: bytes, path: Path) -> dict[str, Any]:
-    """Load a state from bytes. `path` is for the error: CheckpointError for everything that is not a plain state."""
+    """Load a state from bytes; `path` is for the error.
+
+    Raises CheckpointCorruptError for everything that is not a plain state, CheckpointError without enough memory.
+    """
     try:
+        check_archive(data)
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        check_loaded(state, len(data))
     except Exception as error:  # a crafted archive can make the restricted unpickler raise nearly anything
-        raise CheckpointError(
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise CheckpointError("there is not enough memory to load the file", where=str(path),
+                                  got=f"{len(data):,} bytes") from error  # fmt: skip
+        raise CheckpointCorruptError(
             "the file is damaged, or holds something other than tensors and plain values",
             where=str(path),
             got=_cause(error),
             hint="it is not loaded, since a file of that kind could run code",
         ) from error
     if not isinstance(state, dict):
-        raise CheckpointError("the file holds no dict", where=str(path), got=type(state).__name__)
+        raise CheckpointCorruptError("the file holds no dict", where=str(path), got=type(state).__name__)
     return state
 
 
@@ -119,5 +138,7 @@ class _Sink:
 
 def _cause(error: Exception) -> str:
     """Return the part of torch's message that says what was found, without its advice to load the file anyway."""
+    if isinstance(error, DamagedError):
+        return str(error)
     found = re.search(r"GLOBAL \S+|Unsupported (?:class|operand) \S+", str(error))
     return found[0] if found else type(error).__name__

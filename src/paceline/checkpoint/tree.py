@@ -86,7 +86,7 @@ def _compact(tree: Any, dtypes: dict[int, torch.dtype]) -> Any:
     if isinstance(tree, Tensor):
         plain = tree.detach() if tree.requires_grad or type(tree) is not Tensor else tree
         storage = plain.untyped_storage()
-        is_part = storage.nbytes() > plain.numel() * plain.element_size()
+        is_part = storage.nbytes() != plain.numel() * plain.element_size()  # or an expanded one
         if is_part or dtypes.setdefault(storage.data_ptr(), plain.dtype) != plain.dtype:
             return plain.clone(memory_format=torch.contiguous_format)
         return plain
@@ -145,10 +145,10 @@ def _differences(a: object, b: object, path: str) -> Iterator[str]:
 def _same_tensor(a: Tensor, b: Tensor) -> bool:
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    return torch.equal(_bits(a), _bits(b))
+    return torch.equal(raw_bytes(a), raw_bytes(b))
 
 
-def _bits(x: Tensor) -> Tensor:
+def raw_bytes(x: Tensor) -> Tensor:
     """Return the bytes of a tensor in row-major order, on the CPU; a view where that is possible."""
     if not x.numel():  # loaded from a file, it may have a stride of 0, which cannot be viewed as bytes
         return torch.empty(0, dtype=torch.uint8)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import PositiveInt, field_validator
 
 from paceline.config import Section
 from paceline.errors import ConfigError
@@ -37,4 +39,34 @@ def check_tracker(tracker: object, where: str) -> None:
                           hint="a method of that name; one that does nothing will do")  # fmt: skip
 
 
-TRACKERS: dict[str, type[TrackerConfig]] = {}  # the built-in ones; a recipe or a --use file brings more
+class TensorBoardConfig(TrackerConfig):
+    """TensorBoard: event files in `<run>/tensorboard/<member>/`. Needs the package tensorboard.
+
+    tags: a group's own tags by canonical name (`val_f1_macro: F1/macro`); per-class values become `<tag>/<class>`; null
+    leaves a value out. axis: what points are plotted over. figure_every_epochs: how often the confusion matrix of the
+    validation part is drawn; null: never.
+    """
+
+    tags: dict[str, str | None] = {}
+    axis: Literal["epoch", "step"] = "epoch"
+    figure_every_epochs: PositiveInt | None = 1
+
+    @field_validator("tags")
+    @classmethod
+    def _distinct(cls, tags: dict[str, str | None]) -> dict[str, str | None]:
+        given = [tag for tag in tags.values() if tag is not None]
+        twice = next((tag for tag in given if given.count(tag) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two values have the tag {twice!r}")
+        if not all(tag.strip() for tag in given):
+            raise ValueError("a tag is empty: null leaves a value out")
+        return tags
+
+    def build(self, run_folder: Path) -> Tracker:
+        from paceline.track.tensorboard import TensorBoard
+
+        return TensorBoard(run_folder, self)
+
+
+# The built-in ones; a recipe or a --use file brings more.
+TRACKERS: dict[str, type[TrackerConfig]] = {"tensorboard": TensorBoardConfig}

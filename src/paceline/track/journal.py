@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from paceline.errors import RunError
+from paceline.config.reading import parse_json, read_text
+from paceline.errors import CheckpointMismatchError, CheckpointWriteError, RunError
 from paceline.types import Record, Value
 
 
@@ -25,6 +28,7 @@ class Journal:
         self._records = _Appended(folder / f"{cohort}.jsonl")
         self._timing = _Appended(folder / f"{cohort}.timing.csv")
         self._started = time.monotonic()
+        self._named = False  # whether the folder's entries are durable
 
     def write(self, record: Record) -> None:
         """Append one record. It survives the process at once, and a power cut from the next checkpoint on."""
@@ -38,14 +42,31 @@ class Journal:
         self.load_state_dict({"records": 0, "timing": 0})
 
     def state_dict(self) -> dict[str, Any]:
-        """Make what was written durable and return the lengths in bytes."""
-        return {"records": self._records.sync(), "timing": self._timing.sync()}
+        """Return the lengths in bytes. Raises CheckpointWriteError where lines wait for room on the disk."""
+        return {"records": self._records.length(), "timing": self._timing.length()}
+
+    def sync(self) -> None:
+        """Make durable what was written, and the files' names; from any thread. Raises CheckpointWriteError."""
+        self._records.sync()
+        self._timing.sync()
+        if not self._named:
+            self._records.sync_name()
+            self._named = True
+
+    def finish(self) -> None:
+        """Make all of it durable. Raises CheckpointWriteError where the disk refuses lines."""
+        self.state_dict()
+        self.sync()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Cut both files to the saved lengths; the tails are kept aside, so that no line appears twice.
 
-        Wall times go on from the last one. Raises RunError when a file is shorter than it was.
+        Wall times go on from the last one. Raises RunError when a file is shorter than it was, CheckpointMismatchError
+        where a length is missing.
         """
+        missing = [f"log.{name}" for name in ("records", "timing") if not _is_length(state.get(name))]
+        if missing:
+            raise CheckpointMismatchError("the checkpoint does not fit the run", missing=missing)
         self._records.cut(state["records"])
         self._timing.cut(state["timing"])
         self._started = time.monotonic() - self._timing.last_number()
@@ -74,11 +95,40 @@ def from_row(row: Mapping[str, Any]) -> Record:
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a journal, as written."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):  # a line without its end was cut by a crash
-                yield json.loads(line)
+    """Yield the records of a journal, as written. Raises RunError naming the line that holds none."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.endswith("\n"):  # a line without its end was cut by a crash
+                    yield _row(line, f"{path}:{number}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError("a log of the run cannot be read", where=str(path), got=str(error)) from None
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = parse_json(line)
+    except ValueError as error:
+        raise RunError("a line of a log is damaged", where=where, got=str(error)) from None
+    wrong = [name for name, kind in _ROW.items() if not isinstance(row, dict) or type(row.get(name)) is not kind]
+    wrong += [] if wrong else [f"values.{name}" for name, value in row["values"].items() if not _is_value(value)]
+    if wrong:
+        raise RunError("a line of a log is damaged", where=f"{where}: {wrong[0]}", got=line.strip())
+    assert isinstance(row, dict)
+    return row
+
+
+_ROW = {"member": str, "step": int, "epoch": int, "split": str, "values": dict}
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_value(value: object) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_value, value))
+    return value is None or type(value) in (int, float)
 
 
 def _plain(value: Value) -> Any:
@@ -88,20 +138,57 @@ def _plain(value: Value) -> Any:
 
 
 class _Appended:
-    """A file that only grows, except when it is cut back to a saved length."""
+    """A file that only grows, except when it is cut back to a saved length. What the disk refuses waits in memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: IO[bytes] = path.open("ab", buffering=0)
+        self._waiting = b""
 
     def append(self, text: str) -> None:
-        self._file.write(text.encode())
+        self._waiting += text.encode()
+        with suppress(OSError):  # a full disk: `length` says so
+            self._write()
 
-    def sync(self) -> int:
-        os.fsync(self._file.fileno())
+    def length(self) -> int:
+        try:
+            self._write()
+        except OSError as error:
+            raise self._refused(error) from error
         return self._file.tell()
 
+    def sync(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def sync_name(self) -> None:
+        """Make the file's entry in its folder durable: after a power cut a file may be gone, synced as it was."""
+        if os.name == "nt":  # there is no such call
+            return
+        try:
+            descriptor = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> CheckpointWriteError:
+        return CheckpointWriteError(
+            "the log could not be written", path=str(self._path), needed=len(self._waiting),
+            free=shutil.disk_usage(self._path.parent).free, reason=error.strerror or str(error),
+            hint="free some space there; what was saved before is intact",
+        )  # fmt: skip
+
+    def _write(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
+
     def cut(self, length: int) -> None:
+        self._waiting = b""
         size = self._path.stat().st_size
         if size < length:
             raise RunError(
@@ -116,8 +203,11 @@ class _Appended:
 
     def last_number(self) -> float:
         """Return the last field of the last line, 0 for an empty file."""
-        lines = self._path.read_text(encoding="utf-8").splitlines()
-        return float(lines[-1].rpartition(",")[2]) if lines else 0.0
+        try:
+            lines = read_text(self._path).splitlines()
+            return float(lines[-1].rpartition(",")[2]) if lines else 0.0
+        except (OSError, ValueError) as error:
+            raise RunError("the wall times of the run cannot be read", where=str(self._path), got=str(error)) from None
 
     def close(self) -> None:
         self._file.close()

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from paceline.optim.average import swa_share
 from paceline.optim.schedule import Horizon, Schedule
 from paceline.train.config import TrainingConfig
+from paceline.train.divergence import notes
+from paceline.train.extending import extended
+from paceline.train.fitting import Misfits, check_form
 from paceline.train.selection import Selector
 from paceline.types import Member, Record
 
@@ -35,12 +39,16 @@ class Engine(Protocol):
         """Make one optimizer step of every member that is not retired; gather its loss sums."""
         ...
 
+    def average(self, members: Sequence[int], shares: Sequence[float]) -> None:
+        """Move the members' averages by share x (weights - average); asked for only where there are averages."""
+        ...
+
     def flush(self, members: Sequence[int]) -> list[dict[str, float]]:
         """Return mean training losses since the last flush, and begin the next interval."""
         ...
 
-    def evaluate(self, part: str, members: Sequence[int]) -> list[dict[str, Value]]:
-        """Return loss and metrics over a part."""
+    def evaluate(self, part: str, members: Sequence[int], control: LoopControl | None = None) -> list[dict[str, Value]]:
+        """Return loss and metrics over a part; changes nothing. Raises EvaluationCutError where control says to end."""
         ...
 
     def predict(self, part: str, member: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -49,6 +57,14 @@ class Engine(Protocol):
 
     def keep(self, member: int) -> None:
         """Take the member's current weights as its best."""
+        ...
+
+    def mark(self, member: int) -> None:
+        """Take the member's state as the one to go back to."""
+        ...
+
+    def roll_back(self, member: int) -> None:
+        """Return the member to its marked state; at first that is the one it began with."""
         ...
 
     def retire(self, member: int) -> None:
@@ -86,6 +102,8 @@ class Progress:
     status: Status = Status.TRAINING
     reason: str = ""
     ended_at: int | None = None  # the step at which its training ended
+    skipped: int = 0  # optimizer steps left out
+    rollbacks: tuple[int, ...] = ()  # the epochs after which it went back to an earlier state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +122,17 @@ class CohortTraining:
         self.members = tuple(trainee.member.id for trainee in trainees)
         self.at = 0  # optimizer steps made
         self.progress = [Progress() for _ in trainees]
-        self.selectors = [Selector(t.training.selection, t.training.early_stopping) for t in trainees]
+        self.selectors = [
+            Selector(t.training.selection, t.training.early_stopping, weights=_which_weights(t.training))
+            for t in trainees
+        ]
         self.schedules = [
             Schedule(t.training.schedule, t.training.learning_rate, Horizon(
                 num_epochs=t.training.num_epochs, steps_per_epoch=steps,
             ), "max" if t.training.selection.maximise else "min")
             for t, steps in zip(trainees, feed.steps_per_epoch, strict=True)
         ]  # fmt: skip
+        self._swa = trainees[0].training.weight_average.name == "swa"  # the same for all of a cohort
         self._evaluated_at = 0  # never at step 0
         self._quiet_until = 0  # no member is due before this step
         self._rates_from = 0
@@ -152,6 +174,8 @@ class CohortTraining:
         """Fetch an accumulation group and make one optimizer step, at the rates that are for it."""
         self.engine.step(self.feed.group(self.at), self._rates_at(self.at), self.at)
         self.at += 1
+        if self._swa:
+            self._average_epochs()
 
     def rate(self, k: int) -> float:
         """The learning rate of the last step made."""
@@ -159,7 +183,8 @@ class CohortTraining:
 
     def end(self, k: int, status: Status, reason: str) -> None:
         """End a member's training."""
-        self.progress[k] = Progress(status, reason, self.at)
+        own, factor = self.progress[k], self.trainees[k].training.divergence.factor
+        self.progress[k] = replace(own, status=status, reason=reason + notes(own, factor), ended_at=self.at)
         self.engine.retire(k)
 
     def record(self, k: int, split: str, values: Mapping[str, Value]) -> Record:
@@ -169,7 +194,16 @@ class CohortTraining:
         return {
             "step": self.at,
             "evaluated_at": self._evaluated_at,
-            "progress": [{"status": str(p.status), "reason": p.reason, "at": p.ended_at} for p in self.progress],
+            "progress": [
+                {
+                    "status": str(p.status),
+                    "reason": p.reason,
+                    "at": p.ended_at,
+                    "skipped": p.skipped,
+                    "rollbacks": list(p.rollbacks),
+                }
+                for p in self.progress
+            ],
             "selectors": [selector.state_dict() for selector in self.selectors],
             "schedules": [schedule.state_dict() for schedule in self.schedules],
             "engine": self.engine.state_dict(),
@@ -177,9 +211,14 @@ class CohortTraining:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert tuple(state["members"]) == self.members, "the state belongs to other members"
+        check_form(state, self.state_dict(), unlike={"engine"})
+        _check_values(state, self.members)
+        state = extended(state, [t.training.num_epochs for t in self.trainees], self.feed.steps_per_epoch)
         self.at, self._evaluated_at = state["step"], state["evaluated_at"]
-        self.progress = [Progress(Status(p["status"]), p["reason"], p["at"]) for p in state["progress"]]
+        self.progress = [
+            Progress(Status(p["status"]), p["reason"], p["at"], p["skipped"], tuple(p["rollbacks"]))
+            for p in state["progress"]
+        ]
         for selector, saved in zip(self.selectors, state["selectors"], strict=True):
             selector.load_state_dict(saved)
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
@@ -192,10 +231,24 @@ class CohortTraining:
         lasting = [t.training.num_epochs * n for t, p, n in trainings if p.status is Status.TRAINING]
         return max(lasting) - self.at
 
+    def _average_epochs(self) -> None:
+        """Take the weights of members that have just finished an epoch into their running means."""
+        steps = self.feed.steps_per_epoch
+        ended = [k for k, p in enumerate(self.progress) if p.status is Status.TRAINING and self.at % steps[k] == 0]
+        if not ended:
+            return
+        trainings = {k: self.trainees[k].training for k in ended}
+        first = {k: t.weight_average.first_epoch(t.num_epochs) for k, t in trainings.items()}
+        self.engine.average(ended, [swa_share(self.at // steps[k], first[k]) for k in ended])
+
     def _due(self, k: int) -> bool:
         epoch, within = divmod(self.at, self.feed.steps_per_epoch[k])
         config = self.trainees[k].training
         return within == 0 and (epoch % config.evaluate.every_epochs == 0 or epoch == config.num_epochs)
+
+    def _lowered(self, k: int) -> float:
+        """By what rollbacks have lowered a member's learning rate."""
+        return self.trainees[k].training.divergence.factor ** len(self.progress[k].rollbacks)
 
     def _rates_at(self, step: int) -> Sequence[float]:
         """The learning rate of every member at a step; asked for anew from the schedules when an epoch begins."""
@@ -203,8 +256,29 @@ class CohortTraining:
             steps = self.feed.steps_per_epoch
             length = min(n - step % n for n in steps)
             own = [
-                schedule.rates(step // n)[step % n :][:length]
-                for schedule, n in zip(self.schedules, steps, strict=True)
+                [rate * self._lowered(k) for rate in schedule.rates(step // n)[step % n :][:length]]
+                for k, (schedule, n) in enumerate(zip(self.schedules, steps, strict=True))
             ]
             self._rates_from, self._rates = step, list(zip(*own, strict=True))
         return self._rates[step - self._rates_from]
+
+
+def _check_values(state: Mapping[str, Any], members: Sequence[str]) -> None:
+    """Raise CheckpointMismatchError for another cohort's members, and for positions that no training has."""
+    misfits, step = Misfits(), state["step"]
+    if list(state["members"]) != list(members):
+        misfits.changed.append(f"members: {', '.join(map(str, state['members'][:3]))}")
+    if type(step) is not int or step < 0:
+        misfits.changed.append(f"step: {step!r:.20}")
+    misfits.changed += [
+        f"progress.{k}.status: {progress['status']!r:.20}"
+        for k, progress in enumerate(state["progress"])
+        if progress["status"] not in [*Status]
+    ]
+    misfits.refuse()
+
+
+def _which_weights(training: TrainingConfig) -> str:
+    """Return which weights are evaluated and kept: `raw`, or the name of their average."""
+    name = training.weight_average.name
+    return "raw" if name == "none" else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import (
@@ -73,13 +74,110 @@ class EarlyStoppingConfig(Section):
     patience: PositiveInt = 10
 
 
+class WeightAverageConfig(Section):
+    """Averages of a member's weights over its training.
+
+    Training goes on with the weights themselves; the average is evaluated, selected, kept as best and published.
+
+    `ema` (Polyak and Juditsky, 1992): after every optimizer step average = d x average + (1 - d) x weights, where the
+    n-th step (from 0) has d = min(decay, (1 + n) / (10 + n)), so that a short training is not ruled by its first
+    weights. `swa` (Izmailov et al., 2018): the plain mean of the weights at the ends of epochs, from `start_epoch` on:
+    an epoch (from 1), or below 1 that share of `num_epochs`, rounded up; before it the weights themselves stand in.
+
+    Statistics of normalisation and other floating-point buffers are averaged in the same way, integers are copied.
+    """
+
+    name: Literal["none", "ema", "swa"] = "none"
+    decay: float = Field(default=0.999, ge=0.0, lt=1.0)  # ema
+    start_epoch: NonNegativeFloat = 0.75  # swa
+
+    @model_validator(mode="after")
+    def _an_epoch_is_whole(self) -> WeightAverageConfig:
+        if self.start_epoch > 1 and not self.start_epoch.is_integer():
+            raise ValueError("start_epoch is an epoch (1, 2, ...) or, below 1, a share of all epochs")
+        return self
+
+    def first_epoch(self, num_epochs: int) -> int:
+        """The first epoch (from 1) whose weights count in the mean of `swa`."""
+        start = self.start_epoch * num_epochs if self.start_epoch < 1 else self.start_epoch
+        return max(1, math.ceil(round(start, 9)))  # rounded: .1 x 30 is 3.0000000000000004
+
+
+class AugmentConfig(Section):
+    """Random changes of training samples, never of those that are evaluated; off while every kind is.
+
+    Each kind is applied to each sample with `probability`, anew in every epoch. Amounts are in units of the channel as
+    the model sees it, so standard deviations with `data.scale=standard`.
+
+    jitter: standard deviation of noise on every value. scale: of a factor around 1, per sample and channel. shift: of
+    an offset, per sample and channel. flip: the `sign` of every value, or the order in `time`. time_mask: one run of
+    steps becomes 0, of at most this share of the sample's steps. classes, channels: names of those to change (empty:
+    all); flips of time and time masks are of all channels.
+    """
+
+    probability: float = Field(default=0.5, gt=0.0, le=1.0)
+    jitter: NonNegativeFloat = 0.0
+    scale: NonNegativeFloat = 0.0
+    shift: NonNegativeFloat = 0.0
+    flip: Literal["none", "sign", "time"] = "none"
+    time_mask: float = Field(default=0.0, ge=0.0, lt=1.0)
+    classes: tuple[str | int, ...] = ()
+    channels: tuple[str | int, ...] = ()
+
+    @property
+    def on(self) -> bool:
+        return self.flip != "none" or max(self.jitter, self.scale, self.shift, self.time_mask) > 0
+
+
+class OversampleConfig(Section):
+    """How often training sees a sample in an epoch: `factor` times if of `classes`, else once.
+
+    classes: names; empty: all that are rarer in the training part than its most frequent one. factor: a number, or
+    `balanced`: as often as brings each of these classes nearest to the most frequent one. Balanced class weights of a
+    loss are those of the samples so repeated; scaling, splits and evaluation know nothing of it.
+    """
+
+    factor: int | Literal["balanced"] = 1
+    classes: tuple[str | int, ...] = ()
+
+    @field_validator("factor", mode="before")
+    @classmethod
+    def _whole(cls, factor: Any) -> Any:
+        if factor == "balanced" or (isinstance(factor, int) and not isinstance(factor, bool) and factor >= 1):
+            return factor
+        raise ValueError("how often must be a whole number from 1 on, or `balanced`")
+
+
 class SaveConfig(Section):
-    """When a checkpoint is written, besides the end: by time, by optimizer steps, by epochs. null turns one off."""
+    """When a checkpoint is written, besides the end: by time, by optimizer steps, by epochs. null turns one off.
+
+    keep_every: also every so many steps, and these stay; of the others the last `keep_last` do. asynchronous: a thread
+    writes a copy of the state while training goes on (`auto`: where the copy takes at most 1 GiB); the save at the end
+    and one that was asked for are waited for. on_error: what follows when the disk refuses: `continue` warns, once.
+    """
 
     every_seconds: PositiveFloat | None = 30.0
     every_steps: PositiveInt | None = None
     every_epochs: PositiveInt | None = None
     keep_last: PositiveInt = 2
+    keep_every: PositiveInt | None = None
+    asynchronous: bool | Literal["auto"] = "auto"
+    on_error: Literal["stop", "continue"] = "stop"
+
+
+class DivergenceConfig(Section):
+    """What becomes of a member whose training loss or gradient is not finite. The others never notice.
+
+    `abort`: the member fails at the next evaluation. `skip`: an optimizer step whose gradient is not finite is left
+    out, with the loss of its samples; after `max_skips` in a row the member fails. `rollback`: the member goes on from
+    its state at the last evaluation with finite losses, at its learning rate x `factor`, at most `max_rollbacks` times;
+    the epochs in between are spent. An epoch whose training loss is not finite is never selected.
+    """
+
+    policy: Literal["abort", "skip", "rollback"] = "abort"
+    max_skips: PositiveInt = 20
+    max_rollbacks: PositiveInt = 3
+    factor: float = Field(default=0.5, gt=0.0, le=1.0)
 
 
 class EvaluateConfig(Section):
@@ -103,13 +201,32 @@ class TrainingConfig(Section):
     engine: Literal["auto", "eager", "cohort"] = "auto"
     compile: bool | Literal["auto"] = "auto"
     processes: PositiveInt | Literal["auto"] = "auto"
+    memory_gb: PositiveFloat | Literal["auto"] = "auto"  # of all cohorts side by side; auto: half of the device's
     gradient_clip: ClipConfig = ClipConfig()
     amp: AmpConfig = AmpConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     selection: SelectionConfig = SelectionConfig()
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    weight_average: WeightAverageConfig = WeightAverageConfig()
+    augment: AugmentConfig = AugmentConfig()
+    oversample: OversampleConfig = OversampleConfig()
+    divergence: DivergenceConfig = DivergenceConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    log_batches: bool = False  # a hash of every step's batches, in logs/<cohort>.batches
     save: SaveConfig = SaveConfig()
+
+    @model_validator(mode="after")
+    def _an_average_of_something(self) -> TrainingConfig:
+        average = self.weight_average
+        if average.name == "swa" and average.first_epoch(self.num_epochs) > self.num_epochs:
+            raise ValueError(f"weight_average.start_epoch is after the last of {self.num_epochs} epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _one_judge_of_steps(self) -> TrainingConfig:
+        if self.divergence.policy == "skip" and self.amp.enabled is not False and self.amp.dtype == "float16":
+            raise ValueError("divergence.policy=skip: with float16 the gradient's scaling leaves out such steps itself")
+        return self
 
 
 class MembersConfig(Section):

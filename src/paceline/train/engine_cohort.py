@@ -10,7 +10,7 @@ to fewer slots (a power of two), and all members' rows wait in a second stack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,15 +20,20 @@ from torch import Tensor, nn
 from paceline.data.rows import RowPass
 from paceline.metrics.state import merge, on_host
 from paceline.metrics.state import values as divide
-from paceline.models.dropout import site_stream
+from paceline.models.keyed import site_stream
 from paceline.optim import stacked
+from paceline.optim.average import blend
 from paceline.optim.build import build_optimizer
 from paceline.optim.stacked import Stacked
+from paceline.train.augment import Augment
 from paceline.train.config import TrainingConfig
+from paceline.train.control import LoopControl, checked
+from paceline.train.divergence import init_skips, take_skips
+from paceline.train.fitting import check_cohort
 from paceline.train.member_function import MemberFunction
 from paceline.train.runtime import autocast
 from paceline.train.stacked_step import StackedStep
-from paceline.train.stacking import Stack, clones, copy_into, hyper, stack_models, template
+from paceline.train.stacking import Stack, clones, copy_into, hyper, init_averages, stack_models, template
 from paceline.types import Member
 
 if TYPE_CHECKING:
@@ -51,17 +56,26 @@ class CohortEngine:
         device: torch.device,
         *,
         compiled: bool,
+        augment: Augment | None = None,
+        uncompiled: Callable[[int, str], None] = lambda step, reason: None,
     ) -> None:
         self.parts = tuple(passes)
         self._device, self._members, self._passes = device, tuple(members), dict(passes)
         self._configs, self._config, self._compiled = tuple(configs), configs[0], compiled
+        self._uncompiled, self._at = uncompiled, 0  # the step in the making
         self._autocast = autocast(self._config.amp, device)
-        self._function = MemberFunction(template(models, device), tasks[0], table, self._autocast)
+        self._function = MemberFunction(template(models, device), tasks[0], table, self._autocast, augment)
         parameters, buffers = stack_models(models, device)
         zeros = torch.zeros(len(members), dtype=torch.float64, device=device)
         sums = {term: zeros.clone() for term in self._function.terms()}
         moments = stacked.init_state(self._config.optimizer, parameters)
-        self._now = Stack(parameters, buffers, moments, zeros, sums, clones(sums))  # a row per slot
+        averaged = self._config.weight_average.name != "none"
+        averages = init_averages(parameters, buffers, models[0]) if averaged else {}
+        policy = self._config.divergence.policy
+        skips = init_skips(len(members), device) if policy == "skip" else {}
+        self._now = Stack(parameters, buffers, moments, zeros, sums, clones(sums), averages, skips)  # a row per slot
+        everyone = torch.arange(len(members), device=device)
+        self._marked = self._now.take(everyone) if policy == "rollback" else None  # a row per member
         self._all: Stack | None = None  # a row per member, once there are fewer slots
         self._best: tuple[Stacked, Stacked] | None = None  # a row per member
         self._best_in_use = False
@@ -70,10 +84,20 @@ class CohortEngine:
 
     def step(self, group: Sequence[Batch], rates: Sequence[float], step: int) -> None:
         """Make one optimizer step of every active member."""
+        self._at = step
         rows = [self._own(batch["rows"]) for batch in group]
         masks = [self._own(batch["sample_mask"]) for batch in group] if "sample_mask" in group[0] else None
+        ends = [int(batch["steps"]) for batch in group] if "steps" in group[0] else None
         with self._autocast:
-            self._step(rows, masks, rates if self._index is None else [rates[k] for k in self._slots], step)
+            self._step(rows, masks, ends, rates if self._index is None else [rates[k] for k in self._slots], step)
+
+    def average(self, members: Sequence[int], shares: Sequence[float]) -> None:
+        """Move the averages of some members by share x (weights - average)."""
+        own = dict(zip(members, shares, strict=True))
+        share = next(iter(self._now.parameters.values())).new_tensor([own.get(member, 0.0) for member in self._slots])
+        on = torch.tensor([member in own for member in self._slots], device=self._device)
+        for part, live in (("parameters", self._now.parameters), ("buffers", self._now.buffers)):
+            blend(self._now.averages[part], live, share, on, constants=part == "buffers")
 
     def flush(self, members: Sequence[int]) -> list[dict[str, float]]:
         """Return the members' mean training losses since their last flush; one synchronisation for all."""
@@ -84,18 +108,19 @@ class CohortEngine:
             means = {term: float(sums[term][slot] / weights[term][slot]) for term in sums}
             terms = {f"loss_{term}": mean for term, mean in means.items()} if len(means) > 1 else {}
             found.append({"loss": sum(means.values())} | terms)
+        skips = take_skips(self._now.skips, slots)
         flushed = torch.tensor(slots, device=self._device)
         for value in (*self._now.sums.values(), *self._now.weights.values()):
             value.index_fill_(0, flushed, 0)
-        return found
+        return [losses | own for losses, own in zip(found, skips, strict=True)]
 
-    def evaluate(self, part: str, members: Sequence[int]) -> list[dict[str, Value]]:
+    def evaluate(self, part: str, members: Sequence[int], control: LoopControl | None = None) -> list[dict[str, Value]]:
         """Return loss and metrics of some members over their part."""
         sums: dict[str, Any] = {}
         weights: dict[str, Any] = {}
         states: Any = {}
         chosen, slots = self._in_use(members)
-        for batch in self._passes[part].batches():
+        for batch in checked(self._passes[part].batches(), control):
             own = {name: self._own(rows) if rows.ndim == 2 else rows for name, rows in batch.items()}
             found, weight, state = self._function.look(chosen, batch if self._best_in_use else own)
             for term, value in found.items():
@@ -119,18 +144,28 @@ class CohortEngine:
             own = {name: rows[member : member + 1] if rows.ndim == 2 else rows for name, rows in batch.items()}
             for name, value in self._function.predict((one[0], one[1]), own).items():
                 kept.setdefault(name, []).append(value[0])
-        size = self._passes[part].sizes[member]
-        return {name: torch.cat(values)[:size].cpu().numpy() for name, values in kept.items()}
+        in_order = self._passes[part].in_order
+        return {name: in_order(member, torch.cat(values)).cpu().numpy() for name, values in kept.items()}
 
     def keep(self, member: int) -> None:
         """Take a member's current weights as its best."""
         if self._best is None:
-            everyone = self._all or self._now
-            self._best = (clones(everyone.parameters), clones(everyone.buffers))
+            parameters, buffers = (self._all or self._now).shown
+            self._best = (clones(parameters), clones(buffers))
         slot = self._slots.index(member)
-        for best, live in zip(self._best, (self._now.parameters, self._now.buffers), strict=True):
+        for best, live in zip(self._best, self._now.shown, strict=True):
             for path, value in best.items():
                 value[member].copy_(live[path][slot])
+
+    def mark(self, member: int) -> None:
+        """Take a member's current state as the one to go back to."""
+        assert self._marked is not None
+        self._marked.copy_row(member, self._now, self._slots.index(member))
+
+    def roll_back(self, member: int) -> None:
+        """Return a member to its marked state."""
+        assert self._marked is not None
+        self._now.copy_row(self._slots.index(member), self._marked, member)
 
     def retire(self, member: int) -> None:
         """A member's training is over: it keeps every bit from here on."""
@@ -155,29 +190,36 @@ class CohortEngine:
     def weights(self, member: int, which: str) -> dict[str, Any]:
         """Return one member's `best` or `current` weights under the names of its state_dict, on the CPU.
 
-        With `current` comes the optimizer's state, in torch's own layout.
+        With `current` comes the optimizer's state, in torch's own layout, and the average where there is one.
         """
         self._spread()
         everyone = self._all or self._now
-        parameters, buffers = self._best if which == "best" and self._best else (everyone.parameters, everyone.buffers)
-        own = {path: value[member].detach().cpu().clone() for path, value in (parameters | buffers).items()}
-        kept: dict[str, Any] = {"model": {path: own[path] for path in self._function.module.state_dict()}}
-        return kept | ({"optimizer": self._optimizer_state(member, everyone)} if which == "current" else {})
+        if which == "best":
+            return {"model": self._model_state(member, self._best or everyone.shown)}
+        kept = {"model": self._model_state(member, (everyone.parameters, everyone.buffers)),
+                "optimizer": self._optimizer_state(member, everyone)}  # fmt: skip
+        return kept | ({"average": self._model_state(member, everyone.shown)} if everyone.averages else {})
 
     def state_dict(self) -> dict[str, Any]:
         best = None if self._best is None else {"parameters": self._best[0], "buffers": self._best[1]}
         self._spread()
         everyone = (self._all or self._now).state_dict()
-        return everyone | {"active": list(self._active), "slots": list(self._slots), "best": best}
+        marked = None if self._marked is None else self._marked.state_dict()
+        rest = {"active": list(self._active), "slots": list(self._slots), "best": best, "marked": marked}
+        return everyone | rest
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         everyone = self._all or self._now
+        check_cohort(state, self.state_dict(), everyone.shown)
         everyone.load(state)
+        if self._marked is not None:
+            self._marked.load(state["marked"])
         self._active = list(state["active"])
         self._now, self._all = everyone, None
         self._arrange(state["slots"])
         if state["best"] is not None:
-            self._best = (clones(everyone.parameters), clones(everyone.buffers))
+            parameters, buffers = everyone.shown
+            self._best = (clones(parameters), clones(buffers))
             copy_into(self._best[0], state["best"]["parameters"])
             copy_into(self._best[1], state["best"]["buffers"])
 
@@ -197,8 +239,20 @@ class CohortEngine:
         streams = [[site_stream(path, seed=m.seed, fold=m.fold) for m in members] for path in sites]
         named = np.array(streams, dtype=np.uint32).reshape(len(sites), len(members))
         self._step = StackedStep(
-            self._function, self._config, self._now, self._on, named, decay, clip, compiled=self._compiled
+            self._function,
+            self._config,
+            self._now,
+            self._on,
+            named,
+            decay,
+            clip,
+            compiled=self._compiled,
+            uncompiled=self._give_up_compiling,
         )
+
+    def _give_up_compiling(self, reason: str) -> None:
+        self._compiled = False
+        self._uncompiled(self._at, reason)
 
     def _spread(self) -> None:
         """Bring the stack of all members up to date."""
@@ -219,10 +273,15 @@ class CohortEngine:
             assert self._all is not None
             self._now, self._all = self._all, None
             self._arrange(range(len(self._members)))
-        return (self._now.parameters, self._now.buffers), [self._slots.index(member) for member in members]
+        return self._now.shown, [self._slots.index(member) for member in members]
+
+    def _model_state(self, member: int, weights: tuple[Stacked, Stacked]) -> dict[str, Tensor]:
+        """Return one row of stacked parameters and buffers as a model's state_dict, on the CPU."""
+        stacks = weights[0] | weights[1]
+        return {path: stacks[path][member].detach().cpu().clone() for path in self._function.module.state_dict()}
 
     def _optimizer_state(self, member: int, everyone: Stack) -> dict[str, Any]:
-        config = self._config
+        config = self._configs[member]
         like = [nn.Parameter(torch.empty_like(value[member])) for value in everyone.parameters.values()]
         state = build_optimizer(
             config.optimizer, like, learning_rate=config.learning_rate, weight_decay=config.weight_decay,

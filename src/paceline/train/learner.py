@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,12 +41,15 @@ class GradientLearner:
         self.cohort = CohortTraining(data.engine, data.feed, members)
         return self._saver.restore(self.cohort)
 
-    def fit(self, data: EngineAndFeed, members: Sequence[Trainee]) -> Iterator[Record]:
-        """Train; yield records in the loop's order."""
+    def fit(self, data: EngineAndFeed, members: Sequence[Trainee]) -> Generator[Record, None, None]:
+        """Train; yield records in the loop's order. At the end, and when closed, no save is under way."""
         if self.cohort is None:
             self.prepare(data, members)
         assert self.cohort is not None
-        yield from loop(self.cohort, self._saver, self._control)
+        try:
+            yield from loop(self.cohort, self._saver, self._control)
+        finally:
+            self._saver.close()
 
 
 def seeded_model(build: ModelFactory, member: Member) -> nn.Module:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from paceline.train import divergence
 from paceline.train.cohort import Status
+from paceline.train.control import EvaluationCutError
 from paceline.types import Record
 
 if TYPE_CHECKING:
@@ -26,63 +29,78 @@ def loop(cohort: CohortTraining, saver: Saver, control: LoopControl) -> Iterator
     """Train all members of a cohort; yield `train` and `val` records per evaluation, then the final ones."""
     while True:
         due = cohort.due()
-        yield from _evaluate(cohort, due)
+        try:
+            found = cohort.engine.evaluate("val", due, control) if due else []
+        except EvaluationCutError:  # a resumed run makes it again
+            due, found = [], []
+        yield from _judged(cohort, due, found)
         cohort.settle(due, control)
-        ending = control.interrupted or not cohort.active()
-        if ending or saver.due(cohort, control):
-            saver.save(cohort)
-        if control.interrupted:
+        interrupted = bool(control.interrupted)  # read once: a signal may come between any two lines
+        ending = interrupted or not cohort.active()
+        asked = control.take_save()
+        if ending or asked or saver.due(cohort):
+            saver.save(cohort, awaited=ending or asked)
+        if interrupted:
             return
         if ending:
             break
         cohort.step()
-    yield from _final(cohort)
+        control.attended = True  # from here on there is something to save; the first step may have taken a compiler
+    with suppress(EvaluationCutError):  # all is saved already
+        yield from _final(cohort, control)
 
 
-def _evaluate(cohort: CohortTraining, due: Sequence[int]) -> Iterator[Record]:
-    """Evaluate the members that are due, judge each one's selection metric, keep its weights if they are its best."""
+def _judged(cohort: CohortTraining, due: Sequence[int], found: Sequence[dict[str, Value]]) -> Iterator[Record]:
+    """Judge the selection metric of every member evaluated, keep its weights if they are its best."""
     if not due:
         return
-    losses, found = cohort.engine.flush(due), cohort.engine.evaluate("val", due)
+    losses = cohort.engine.flush(due)
     for k, train, values in zip(due, losses, found, strict=True):
-        _judge(cohort, k, train["loss"], values)
-        yield cohort.record(k, "train", train | {"lr": cohort.rate(k)})
+        rate = cohort.rate(k)  # before the schedule has seen this evaluation: a resumed run asks for it anew
+        _judge(cohort, k, train, values)
+        yield cohort.record(k, "train", train | {"lr": rate})
         yield cohort.record(k, "val", values)
 
 
-def _judge(cohort: CohortTraining, k: int, train_loss: float, values: dict[str, Value]) -> None:
-    """Select, and end the member's training where it is over; a smoothed value is added to `values`."""
+def _judge(cohort: CohortTraining, k: int, train: dict[str, float], values: dict[str, Value]) -> None:
+    """Select, and end the member's training where it is over; a smoothed value is added to `values`.
+
+    An epoch whose training loss is not finite counts as without a value, so it is never an improvement.
+    """
     training, epoch = cohort.trainees[k].training, cohort.epoch(k)
     name = training.selection.metric.removeprefix("val_")
-    raw = _scalar(values[name])
+    raw = _scalar(values[name]) if math.isfinite(train["loss"]) else math.nan
     judgement = cohort.selectors[k].observe(raw, epoch, cohort.at)
     if judgement.improved:
         cohort.engine.keep(k)
     cohort.schedules[k].observe(raw, judgement.smoothed, epoch)
     if training.selection.smoothing != "none":
         values[f"{name}_smoothed"] = judgement.smoothed
-    if not math.isfinite(train_loss):
-        cohort.end(k, Status.FAILED, f"the training loss was not finite in epoch {epoch}")
+    failure = divergence.judge(cohort, k, train, values)
+    if failure:
+        cohort.end(k, Status.FAILED, failure)
     elif judgement.exhausted:
         cohort.end(k, Status.STOPPED, f"no improvement for {training.early_stopping.patience} evaluations")
     elif epoch >= training.num_epochs:
         cohort.end(k, Status.FINISHED, f"all {epoch} epochs done")
 
 
-def _final(cohort: CohortTraining) -> Iterator[Record]:
+def _final(cohort: CohortTraining, control: LoopControl) -> Iterator[Record]:
     """Evaluate the last states, then the selected ones, on validation; the selected ones on test if it is open."""
     whole = [k for k, progress in enumerate(cohort.progress) if progress.status is not Status.FAILED]
     if not whole:
         return
-    yield from _records(cohort, whole, "val", "last")
+    yield from _records(cohort, whole, "val", "last", control)
     cohort.engine.use_best()
-    yield from _records(cohort, whole, "val", "best")
+    yield from _records(cohort, whole, "val", "best", control)
     if "test" in cohort.engine.parts:
-        yield from _records(cohort, whole, "test", "test")
+        yield from _records(cohort, whole, "test", "test", control)
 
 
-def _records(cohort: CohortTraining, members: Sequence[int], part: str, split: str) -> Iterator[Record]:
-    for k, values in zip(members, cohort.engine.evaluate(part, members), strict=True):
+def _records(
+    cohort: CohortTraining, members: Sequence[int], part: str, split: str, control: LoopControl
+) -> Iterator[Record]:
+    for k, values in zip(members, cohort.engine.evaluate(part, members, control), strict=True):
         yield cohort.record(k, split, values)
 
 

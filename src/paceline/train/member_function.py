@@ -1,6 +1,6 @@
 """What is mapped over a cohort: the loss, its gradient, the metrics and the predictions of one member.
 
-K members, B samples, S dropout sites. Parameters and buffers are stacked (K, ...); a batch is row numbers of the table.
+K members, B samples, S sites of noise. Parameters and buffers are stacked (K, ...); a batch is row numbers of a table.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from paceline.models.dropout import noise_sites
+from paceline.data.buckets import cut, stepwise
+from paceline.models.keyed import noise_sites
 from paceline.optim.stacked import Stacked
+from paceline.train.augment import SITE, Augment
 
 if TYPE_CHECKING:
     from paceline.types import Batch, Task
@@ -24,19 +26,27 @@ class MemberFunction:
     """A module, a task and the table of samples, as functions of stacked parameters and row numbers."""
 
     def __init__(
-        self, module: nn.Module, task: Task, table: Mapping[str, Tensor], autocast: AbstractContextManager[Any]
+        self,
+        module: nn.Module,
+        task: Task,
+        table: Mapping[str, Tensor],
+        autocast: AbstractContextManager[Any],
+        augment: Augment | None = None,
     ) -> None:
         self.module, self._task, self._table, self._autocast = module, task, dict(table), autocast
-        self.sites = [path for path, _ in noise_sites(module)]
+        self._augment = augment
+        self._stepwise = stepwise(table) if "mask" in table else []
+        self._modules = [path for path, _ in noise_sites(module)]
+        self.sites = self._modules + [SITE] * (augment is not None)
 
     def terms(self) -> list[str]:
         """The names of the loss terms, from the data alone."""
         first = next(iter(self._table.values()))
-        return list(self._task.weights(self._batch(torch.zeros(1, dtype=torch.int64, device=first.device), None)))
+        return list(self._task.weights(self._batch(torch.zeros(1, dtype=torch.int64, device=first.device))))
 
     def plain_weights(self, rows: Tensor) -> dict[str, float] | None:
         """Return the weights of rows (B,) where they are plain numbers, such as the size of the batch, else None."""
-        found = self._task.weights(self._batch(rows, None))
+        found = self._task.weights(self._batch(rows))
         numbers = {term: float(weight) for term, weight in found.items() if not isinstance(weight, Tensor)}
         return numbers if len(numbers) == len(found) else None
 
@@ -48,16 +58,20 @@ class MemberFunction:
         mask: Tensor | None,
         keys: Tensor,
         totals: Mapping[str, Any],
+        steps: int | None = None,
     ) -> tuple[Stacked, dict[str, Tensor]]:
         """Return the gradients of one micro-batch of every member, and its loss sums (K,) per term.
 
-        Buffers are updated in place. keys: (S, K). totals: the weights to divide by, numbers or (K,).
+        Buffers are updated in place. keys: (S, K). totals: the weights to divide by, numbers or (K,). steps: where
+        sequences are cut, None for their whole length.
         """
         plain = {t: total for t, total in totals.items() if not isinstance(total, Tensor)}
 
         def loss(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Any, keys: Tensor, own: Any) -> Any:
-            own_keys = {f"{path}.key": keys[i] for i, path in enumerate(self.sites)}
-            batch = self._batch(rows, mask)
+            own_keys = {f"{path}.key": keys[i] for i, path in enumerate(self._modules)}
+            batch = self._batch(rows, mask, steps)
+            if self._augment is not None:
+                batch = self._augment(batch, keys[-1])
             sums = dict(self._task.loss_sums(self._call(parameters, buffers | own_keys, batch), batch))
             return sum(value * _inverse(plain.get(t, own.get(t)), value) for t, value in sums.items()), sums
 
@@ -67,18 +81,19 @@ class MemberFunction:
         gradients, (_, sums) = mapped(parameters, buffers, rows, mask, keys, tensors)
         return gradients, sums
 
-    def weigh(self, rows: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+    def weigh(self, rows: Tensor, mask: Tensor | None, steps: int | None = None) -> dict[str, Tensor]:
         """Return the weight of each term (K,) in one micro-batch, from the data alone."""
 
         def own(rows: Tensor, mask: Tensor | None) -> Any:
-            weights = self._task.weights(self._batch(rows, mask))
+            weights = self._task.weights(self._batch(rows, mask, steps))
             return {term: torch.as_tensor(weight, dtype=torch.float64) for term, weight in weights.items()}
 
         found: dict[str, Tensor] = vmap(own, in_dims=(0, None if mask is None else 0))(rows, mask)
         return found
 
-    def _batch(self, rows: Tensor, mask: Tensor | None) -> Batch:
-        batch = {name: column[rows] for name, column in self._table.items()}
+    def _batch(self, rows: Tensor, mask: Tensor | None = None, steps: int | None = None) -> Batch:
+        table = self._table if steps is None else cut(self._table, self._stepwise, steps)
+        batch = {name: column[rows] for name, column in table.items()}
         if mask is None:
             return batch
         if "mask" in batch:
@@ -92,8 +107,10 @@ class MemberFunction:
     def look(self, weights: tuple[Stacked, Stacked], batch: Batch) -> tuple[Any, Any, Any]:
         """Loss sums, weights and metric states of one batch, each with a leading member axis."""
 
+        steps = _steps(batch)
+
         def look(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None) -> Any:
-            inputs = self._batch(rows, mask)
+            inputs = self._batch(rows, mask, steps)
             outputs = self._call(parameters, buffers, inputs)
             over = {t: torch.as_tensor(w, dtype=torch.float64) for t, w in self._task.weights(inputs).items()}
             return dict(self._task.loss_sums(outputs, inputs)), over, dict(self._task.metric_sums(outputs, inputs))
@@ -104,8 +121,11 @@ class MemberFunction:
     def predict(self, weights: tuple[Stacked, Stacked], batch: Batch) -> dict[str, Tensor]:
         """Return the predictions of every member, (K, B, ...)."""
 
+        steps = _steps(batch)
+
         def own(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None) -> Any:
-            return dict(self._task.predict(self._call(parameters, buffers, self._batch(rows, mask))))
+            inputs = self._batch(rows, mask, steps)
+            return dict(self._task.predict(self._call(parameters, buffers, inputs)))
 
         found: dict[str, Tensor] = self._map(own, weights, batch)
         return found
@@ -130,6 +150,11 @@ class _Bound:
 
     def __call__(self, *args: Any) -> Any:
         return functional_call(self._module, self._tensors, args)
+
+
+def _steps(batch: Batch) -> int | None:
+    """Return where a batch's sequences are cut; the number is on the host."""
+    return int(batch["steps"]) if "steps" in batch else None
 
 
 def _inverse(total: Any, like: Tensor) -> Any:

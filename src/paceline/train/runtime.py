@@ -12,7 +12,8 @@ from torch import nn
 
 from paceline import noise
 from paceline.errors import ConfigError
-from paceline.models.dropout import noise_sites, signed32, site_stream
+from paceline.models.keyed import noise_sites, signed32, site_stream
+from paceline.train.augment import SITE
 from paceline.train.config import AmpConfig, NumericsConfig
 from paceline.types import Member
 
@@ -81,12 +82,18 @@ def initialisation(member: Member) -> Iterator[None]:
 
 
 class Noise:
-    """Sets a member's dropout keys, and torch's own generator for foreign modules, before each forward pass."""
+    """Sets a member's keys, and torch's own generator for foreign modules, before each forward pass.
 
-    def __init__(self, model: nn.Module, member: Member, device: torch.device) -> None:
+    `samples` is the key of the augmentation, int32 ().
+    """
+
+    def __init__(self, model: nn.Module, member: Member, device: torch.device, *, augmented: bool = False) -> None:
         self._sites = [
             (site.key, site_stream(path, seed=member.seed, fold=member.fold)) for path, site in noise_sites(model)
         ]
+        self.samples = torch.zeros((), dtype=torch.int32, device=device)
+        if augmented:
+            self._sites.append((self.samples, site_stream(SITE, seed=member.seed, fold=member.fold)))
         self._torch = noise.stream(member.seed, member.fold, "torch")
         self._cuda = device.type == "cuda"
 

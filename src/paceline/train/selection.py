@@ -23,14 +23,14 @@ class Judgement:
 
 
 class Selector:
-    """Follow one member's selection metric.
+    """Follow one member's selection metric. `weights` says on record which weights it is of: `raw`, `ema` or `swa`.
 
     A value that is not finite is never an improvement and leaves the smoothed series as it was. The first evaluation is
     kept whatever its value, so that there is always a state to fall back on.
     """
 
-    def __init__(self, config: SelectionConfig, stopping: EarlyStoppingConfig) -> None:
-        self._config, self._stopping = config, stopping
+    def __init__(self, config: SelectionConfig, stopping: EarlyStoppingConfig, *, weights: str = "raw") -> None:
+        self._config, self._stopping, self._weights = config, stopping, weights
         self._sign = 1.0 if config.maximise else -1.0
         self._last: list[float] = []  # the last three finite raw values
         self._ema: float | None = None
@@ -58,6 +58,11 @@ class Selector:
         exhausted = self._stopping.enabled and self._waited >= self._stopping.patience
         return Judgement(smoothed=smoothed, improved=improved, exhausted=exhausted)
 
+    @property
+    def never_finite(self) -> bool:
+        """Whether no evaluation has had a value yet."""
+        return math.isnan(self._raw.value)
+
     def record(self) -> dict[str, Any]:
         """Return the choice in plain values: which epoch, why, and the raw best beside it."""
         config = self._config
@@ -65,6 +70,7 @@ class Selector:
             "metric": config.metric,
             "mode": "max" if config.maximise else "min",
             "smoothing": config.smoothing,
+            "weights": self._weights,
             "epoch": self._best.epoch,
             "step": self._best.step,
             "value": _plain(self._best.value),

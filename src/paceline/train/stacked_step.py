@@ -1,11 +1,11 @@
 """One optimizer step of stacked members as a function of tensors: gather, forward, backward, clipping, update, sums.
 
-K members (or slots), B samples, G micro-batches of an accumulation group, S dropout sites.
+K members (or slots), B samples, G micro-batches of an accumulation group, S sites of noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
 from typing import Any, cast
 
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from paceline import noise
 from paceline.optim import stacked
+from paceline.optim.average import blend, ema_share
 from paceline.optim.stacked import Stacked
 from paceline.train.config import TrainingConfig
+from paceline.train.divergence import finite_rows, note_skips
 from paceline.train.member_function import MemberFunction
 from paceline.train.stacking import Stack, clones
 from paceline.train.whole_step import WholeStep
@@ -27,7 +29,8 @@ BLOCK = 512  # dropout keys are made for this many steps at once
 class StackedStep:
     """Changes a stack in place; rows whose member is not active keep every bit.
 
-    streams: names of the dropout sites' noise, uint32 (S, K). decay, clip: hyper-parameters (K,), clip None where off.
+    streams: names of the sites' noise, uint32 (S, K). decay, clip: hyper-parameters (K,), clip None where off.
+    uncompiled: called with the reason where the step cannot be compiled.
     """
 
     def __init__(
@@ -41,60 +44,91 @@ class StackedStep:
         clip: Tensor | None,
         *,
         compiled: bool,
+        uncompiled: Callable[[str], None],
     ) -> None:
         self._function, self._config, self._stack, self._active = function, config, stack, active
         self._streams, self._decay, self._clip = streams, decay, clip
         self._plain: dict[int, dict[str, float] | None] = {}  # weights that are plain numbers, by batch size
-        self._block_first, self._block = 0, list[tuple[Tensor, Tensor]]()
+        self._block_first, self._block = 0, list[tuple[Tensor, Tensor, Tensor]]()
         self._rate_cache: tuple[tuple[float, ...], Tensor] = ((), torch.empty(0))
-        self._whole = WholeStep(cast(MethodType, self._step), compiled=compiled)
+        self._whole = WholeStep(cast(MethodType, self._step), compiled=compiled, failed=uncompiled)
 
-    def __call__(self, rows: list[Tensor], masks: list[Tensor] | None, rates: Sequence[float], step: int) -> None:
-        """Make the step. rows: int64 (K, B) per micro-batch. masks: bool (K, B), None where nothing is padded."""
+    def __call__(
+        self,
+        rows: list[Tensor],
+        masks: list[Tensor] | None,
+        ends: list[int] | None,
+        rates: Sequence[float],
+        step: int,
+    ) -> None:
+        """Make the step.
+
+        rows: int64 (K, B) per micro-batch. masks: bool (K, B), None where nothing is padded. ends: where sequences are
+        cut, None for their whole length; a compiled step never cuts, as every length would be another graph.
+        """
         totals = self._totals(rows, masks)
         shape = (tuple(r.shape[1] for r in rows), masks is None, None if totals is None else tuple(totals.items()))
-        self._whole(shape, rows, masks, totals, *self._drawn(step, len(rows)), self._rates(rates))
+        ends = None if self._whole.compiled else ends
+        self._whole(shape, rows, masks, ends, totals, *self._drawn(step, len(rows)), self._rates(rates))
 
     def _step(
         self,
         groups: list[Tensor],
         masks: list[Tensor] | None,
+        ends: list[int] | None,
         totals: Mapping[str, float] | None,
         keys: Tensor,
         corrections: Tensor,
+        share: Tensor,
         rate: Tensor,
     ) -> None:
         """The whole step. `totals` are the terms' weights over the group where they are plain numbers, else None."""
         stack, weighed = self._stack, None
         if totals is None:
             weigh = self._function.weigh
-            weighed = [weigh(rows, None if masks is None else masks[i]) for i, rows in enumerate(groups)]
+            weighed = [
+                weigh(rows, None if masks is None else masks[i], None if ends is None else ends[i])
+                for i, rows in enumerate(groups)
+            ]
         gradients: Stacked = {}
+        counted: list[dict[str, Tensor]] = []
         buffers = clones(stack.buffers)
         for micro, rows in enumerate(groups):
             mask = None if masks is None else masks[micro]
             over: Mapping[str, Any] = totals or {t: sum(w[t] for w in weighed or ()) for t in stack.sums}
-            found, sums = self._function.gradients(stack.parameters, buffers, rows, mask, keys[micro], over)
+            end = None if ends is None else ends[micro]
+            found, sums = self._function.gradients(stack.parameters, buffers, rows, mask, keys[micro], over, end)
             gradients = found if not gradients else {path: gradients[path] + g for path, g in found.items()}
+            counted.append(sums)
+        made = self._active
+        if stack.skips:
+            made = made & finite_rows(gradients)
+            note_skips(stack.skips, self._active, made)
+        for sums in counted:
             for term, value in sums.items():
-                stack.sums[term].add_(torch.where(self._active, value, 0))
+                stack.sums[term].add_(torch.where(made, value, 0))
         for term, total in stack.weights.items():
             over_term = totals[term] if totals is not None else sum(w[term] for w in weighed or ())
-            total.add_(self._active * over_term)
-        self._apply(gradients, buffers, corrections, rate)
+            total.add_(made * over_term)
+        self._apply(gradients, buffers, corrections, rate, made)
+        if self._config.weight_average.name == "ema":
+            blend(stack.averages["parameters"], stack.parameters, share, self._active)
+            blend(stack.averages["buffers"], stack.buffers, share, self._active, constants=True)
 
-    def _apply(self, gradients: Stacked, buffers: Stacked, corrections: Tensor, rate: Tensor) -> None:
-        """Clip, update, and take over the buffers of active members."""
+    def _apply(self, gradients: Stacked, buffers: Stacked, corrections: Tensor, rate: Tensor, made: Tensor) -> None:
+        """Clip, update, and take over the buffers of members that make the step."""
         stack, config = self._stack, self._config
         if self._clip is not None:
             gradients = stacked.clip(gradients, self._clip, config.gradient_clip.mode)
-        stack.updates.add_(self._active)
+        stack.updates.add_(made)
+        if config.divergence.policy != "abort":  # members may have made fewer updates than the cohort
+            corrections = stacked.corrections_of(stack.updates.clamp(min=1), config.betas)
         stacked.update(
-            config.optimizer, stack.parameters, gradients, stack.moments, corrections, rate, self._decay, self._active,
+            config.optimizer, stack.parameters, gradients, stack.moments, corrections, rate, self._decay, made,
             betas=config.betas, momentum=config.momentum,
         )  # fmt: skip
         for path, value in stack.buffers.items():
-            on = self._active.view(-1, *[1] * (value.ndim - 1))
+            on = made.view(-1, *[1] * (value.ndim - 1))
             value.copy_(torch.where(on, buffers[path], value))
 
     def _totals(self, groups: list[Tensor], masks: list[Tensor] | None) -> dict[str, float] | None:
@@ -112,11 +146,11 @@ class StackedStep:
             total = {t: total.get(t, 0.0) + w for t, w in weights.items()}
         return total
 
-    def _drawn(self, step: int, micro_batches: int) -> tuple[Tensor, Tensor]:
-        """Return a step's dropout keys (G, S, K) and corrections (2,), made in blocks.
+    def _drawn(self, step: int, micro_batches: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a step's dropout keys (G, S, K), corrections (2,) and share of the EMA (), made in blocks.
 
         The key of micro-batch j is `noise.key(noise.key(stream, step), j)`. A member that trains has made as many
-        updates as the cohort, so the corrections are those of the step.
+        updates as the cohort, so the others are those of the step.
         """
         at = step - self._block_first
         if not 0 <= at < len(self._block) or len(self._block[at][0]) != micro_batches:
@@ -127,7 +161,10 @@ class StackedStep:
             shape = (BLOCK, micro_batches, *self._streams.shape)
             keys = torch.from_numpy(drawn.view(np.int32).reshape(shape)).to(self._decay.device)
             corrections = stacked.corrections(step + 1, BLOCK, self._config.betas).to(self._decay)
-            self._block = list(zip(keys.unbind(0), corrections.unbind(0), strict=True))
+            decay = self._config.weight_average.decay
+            shares = self._decay.new_tensor([ema_share(n, decay) for n in range(step, step + BLOCK)])
+            with torch.no_grad():  # as in a feed: of a thousand views none has to know where it comes from
+                self._block = list(zip(keys.unbind(0), corrections.unbind(0), shares.unbind(0), strict=True))
         return self._block[at]
 
     def _rates(self, rates: Sequence[float]) -> Tensor:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paceline.models.dropout import Dropout, noise_sites
+from paceline.models.dropout import Dropout
+from paceline.models.keyed import noise_sites
 from paceline.optim.stacked import Stacked
 from paceline.train.config import TrainingConfig
 
@@ -26,6 +27,15 @@ class Stack:
     updates: Tensor  # (K,) optimizer steps made
     sums: Stacked  # per loss term since the last flush
     weights: Stacked
+    averages: dict[str, Stacked]  # of "parameters" and "buffers"; empty where weights are not averaged
+    skips: Stacked  # counts of steps left out; empty where none is
+
+    @property
+    def shown(self) -> tuple[Stacked, Stacked]:
+        """Parameters and buffers that are evaluated, selected and published."""
+        if not self.averages:
+            return self.parameters, self.buffers
+        return self.averages["parameters"], self.buffers | self.averages["buffers"]
 
     def take(self, index: Tensor) -> Stack:
         """Return copies of some rows."""
@@ -35,6 +45,11 @@ class Stack:
         """Copy rows back to where they were taken from."""
         for mine, theirs in zip(self._parts(), rows._parts(), strict=True):
             _each(mine, theirs, lambda value, row: value.index_copy_(0, index, row))
+
+    def copy_row(self, mine: int, other: Stack, theirs: int) -> None:
+        """Copy one row of a stack of the same members' tensors."""
+        for own, given in zip(self._parts(), other._parts(), strict=True):
+            _each(own, given, lambda value, row: value[mine].copy_(row[theirs]))
 
     def load(self, other: Mapping[str, Any]) -> None:
         """Copy a saved stack of the same shapes."""
@@ -77,7 +92,8 @@ def _differing_rates(models: Sequence[nn.Module]) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {}
     for model in models:
         for path, site in noise_sites(model):
-            rates.setdefault(path, []).append(float(site.p))
+            if isinstance(site, Dropout):
+                rates.setdefault(path, []).append(float(site.p))
     return {path: values for path, values in rates.items() if len(set(values)) > 1}
 
 
@@ -93,6 +109,12 @@ def stack_models(models: Sequence[nn.Module], device: torch.device) -> tuple[Sta
     for path, rates in _differing_rates(models).items():
         buffers[f"{path}.p"] = torch.tensor(rates, dtype=torch.float64, device=device)
     return parameters, buffers
+
+
+def init_averages(parameters: Stacked, buffers: Stacked, module: nn.Module) -> dict[str, Stacked]:
+    """Return averages that are still copies: of what trains, and of floating-point buffers."""
+    changing = [path for path, _ in module.named_buffers() if path in buffers and buffers[path].is_floating_point()]
+    return {"parameters": clones(parameters), "buffers": {path: buffers[path].clone() for path in changing}}
 
 
 def hyper(configs: Sequence[TrainingConfig], like: Tensor) -> tuple[Tensor, Tensor | None]:

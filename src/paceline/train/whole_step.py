@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
 from types import FunctionType, MethodType
 from typing import Any
 
 import torch
-
-LOG = logging.getLogger("paceline")
 
 
 class WholeStep:
@@ -20,14 +17,19 @@ class WholeStep:
     without torch's guards, which cost 40 us a call (a third of a single small member's step).
 
     When compiling fails (no C++ compiler, an operation that cannot be traced) the method runs as it is from then on;
-    `failure` says why, in one line.
+    `failed` is called with the reason, in one line.
     """
 
-    def __init__(self, method: MethodType, *, compiled: bool) -> None:
+    def __init__(self, method: MethodType, *, compiled: bool, failed: Callable[[str], None]) -> None:
+        self._failed = failed
         self._plain: Callable[..., None] = method
         self._method = method if compiled else None
         self._graphs: dict[Hashable, Callable[..., None]] = {}
-        self.failure: str | None = None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the method is compiled, or will be at its next call."""
+        return self._method is not None
 
     def __call__(self, shape: Hashable, *args: Any) -> None:
         """Run the method on `args`."""
@@ -45,9 +47,8 @@ class WholeStep:
         except Exception as error:  # the compiler raises whatever its backend does
             if not _is_compiler_error(error):
                 raise
-            self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-            LOG.warning("the step could not be compiled and runs uncompiled: %s", self.failure)
             self._method = None
+            self._failed(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
             self._plain(*args)
 
 
