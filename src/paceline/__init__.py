@@ -8,6 +8,7 @@ Names are imported when they are first used, so that `import paceline` is quick.
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -37,6 +38,7 @@ _HOMES = {
     "evaluate": "paceline.api.using",
     "open_run": "paceline.run.folder",
     "predict": "paceline.api.using",
+    "prove": "paceline.api.proving",
     "resume": "paceline.api.runs",
     "train": "paceline.api.runs",
 }
@@ -64,6 +66,7 @@ __all__ = [
     "evaluate",
     "open_run",
     "predict",
+    "prove",
     "resume",
     "train",
 ]
@@ -115,11 +118,23 @@ class _Face(ModuleType):
 sys.modules[__name__].__class__ = _Face
 
 
+def _show_hidden(record: logging.LogRecord) -> bool:
+    """Write a message's control characters as escapes, before any handler sees it: names in it may be anyone's."""
+    from paceline.errors import visible
+
+    record.msg, record.args = visible(record.getMessage()), None
+    return True
+
+
+logging.getLogger(__name__).addFilter(_show_hidden)
+
+
 def __dir__() -> list[str]:
     return __all__
 
 
 if TYPE_CHECKING:
+    from paceline.api.proving import prove
     from paceline.api.runs import resume, train
     from paceline.api.trainer import Trainer
     from paceline.api.using import evaluate, predict

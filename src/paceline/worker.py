@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
-import signal
 import sys
 import threading
 import time
-from types import FrameType
+from contextlib import suppress
 
 from paceline.api.runs import open_with_recipe
 from paceline.errors import InterruptedRunError, PacelineError
+from paceline.launch.process import calm_collector
+from paceline.launch.signals import signals, stop_main_thread
+from paceline.launch.workers import BEAT_SECONDS
 from paceline.run.execute import train_cohort
+from paceline.run.shared import open_shared
 from paceline.run.start import reopen
 from paceline.track.journal import to_line
-from paceline.train.control import LoopControl
+from paceline.train.control import Stopped
 from paceline.types import Cohort, Record
 
+_WRITING = threading.Lock()
 REPORT_SECONDS = 0.5  # between two reports of records: whoever reads them shares the cores with the training
 
 
@@ -46,15 +51,28 @@ class Reporter:
 
     def _report(self) -> None:
         rows = ",".join(to_line(record).rstrip("\n") for record in self._waiting.values())
-        sys.stdout.write('{"event":"records","records":[' + rows + "]}\n")
-        sys.stdout.flush()
+        write('{"event":"records","records":[' + rows + "]}\n")
         self._waiting, self._said = {}, time.monotonic()
+
+
+class Warnings(logging.Handler):
+    """Reports what the training has to say; the console belongs to another process."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say({"event": "warning", "text": record.getMessage()})
 
 
 def say(event: dict[str, object]) -> None:
     """Print one event."""
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
+    write(json.dumps(event) + "\n")
+
+
+def write(line: str) -> None:
+    """Write a line in one piece, past Python's buffer: two threads report, and one may be writing at the very end."""
+    left = line.encode()
+    with _WRITING, suppress(BrokenPipeError):  # the parent is gone: the watch ends the training
+        while left:
+            left = left[os.write(1, left) :]
 
 
 def main() -> int:
@@ -65,14 +83,16 @@ def main() -> int:
     parser.add_argument("--use", action="append", default=[])
     parser.add_argument("--thin", action="store_true", help="report only what a progress line needs")
     arguments = parser.parse_args()
-    control = LoopControl()
-    _listen(control)
+    calm_collector()
     try:
-        run, recipe = open_with_recipe(arguments.run, arguments.use)
-        train_cohort(
-            run, reopen(run, recipe), arguments.cohort, control=control, observer=Reporter(thin=arguments.thin)
-        )
-    except InterruptedRunError as error:
+        with signals(patient=True) as control:  # the parent tells once, a scheduler perhaps every process as well
+            _report_and_watch()
+            run, recipe = open_with_recipe(arguments.run, arguments.use)
+            prepared = reopen(run, recipe, *open_shared(run))
+            logging.getLogger("paceline").addHandler(Warnings(logging.WARNING))
+            train_cohort(run, prepared, arguments.cohort, control=control, observer=Reporter(thin=arguments.thin),
+                         changed=lambda change: say({"event": "changed", "change": dict(change)}))  # fmt: skip
+    except (InterruptedRunError, Stopped) as error:
         return error.exit_code
     except PacelineError as error:
         say({"event": "error", "what": error.what, "where": error.where, "got": error.got, "hint": error.hint})
@@ -80,19 +100,21 @@ def main() -> int:
     return 0
 
 
-def _listen(control: LoopControl) -> None:
-    """Save and end on SIGTERM, and when the parent is gone."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        control.interrupt(143)
+def _report_and_watch() -> None:
+    """Show that this process lives; save and end when the parent is gone."""
 
     def watch() -> None:
         while os.read(0, 4096):  # not through a buffer: its lock would be held when the process ends
             pass
-        control.interrupt(143)
+        stop_main_thread()
 
-    signal.signal(signal.SIGTERM, handle)
-    threading.Thread(target=watch, daemon=True).start()
+    def beat() -> None:
+        while True:
+            say({"event": "alive"})
+            time.sleep(BEAT_SECONDS)
+
+    for task in (watch, beat):
+        threading.Thread(target=task, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -366,7 +366,7 @@ def test_a_config_that_is_not_valid_is_refused_at_once(config, message):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda: nn.Linear(7, 3), "fails on two samples"),
+        (lambda: nn.Linear(7, 3), "is made for 7 features and gets 4"),
         (lambda: nn.Linear(4, 2), "logits of shape"),
         (lambda: 5, "not a torch.nn.Module"),
         (lambda x: x, "cannot be built"),
@@ -393,8 +393,8 @@ class BrokenTask(TwoTerms):
     ("model", "task", "message", "where"),
     [
         (Broken(), None, "AttributeError: 'Broken' object has no attribute 'nothing'", r"test_trainer\.py:\d+$"),
-        (nn.Linear(7, 3), None, "fails on two samples", "^model=Linear$"),
-        (lambda: nn.Linear(7, 3), None, "fails on two samples", "^model=Linear$"),
+        (nn.Linear(7, 3), None, "is made for 7 features and gets 4", "^model=Linear$"),
+        (lambda: nn.Linear(7, 3), None, "is made for 7 features and gets 4", "^model=Linear$"),
         (lambda: 5, None, "not a torch.nn.Module", "^model=factory$"),
         (nn.Linear(4, 1), BrokenTask(), "`sums` of the loss must be a dict", "^task=BrokenTask$"),
     ],

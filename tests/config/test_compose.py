@@ -143,6 +143,16 @@ def test_the_task_may_come_from_the_overrides_the_config_or_a_file():
         configure()
 
 
+def test_every_tracker_is_an_option_and_a_recipe_may_have_more_of_them():
+    assert "tensorboard" not in config().tracking
+    assert config("tracking=tensorboard").tracking["tensorboard"].tags == {}
+    grouped = config("tracking=tensorboard_pain", "tracking.tensorboard.axis=step").tracking["tensorboard"]
+    assert (grouped.tags["val_f1_macro"], grouped.axis) == ("F1/macro", "step")
+    own = config("tracking=tensorboard_pain", "tracking.tensorboard.tags.lr=Rate").tracking["tensorboard"]
+    assert own.tags == grouped.tags | {"lr": "Rate"}
+    assert configure("pain", {"tracking": "tensorboard"})[0] == config("tracking=tensorboard")
+
+
 def test_composition_leaves_no_state_behind():
     before = config("model=gru")
     with pytest.raises(ConfigError):
@@ -165,9 +175,12 @@ def test_values_are_parsed_in_hydras_grammar():
         ("hydra.run.dir=x", "Hydra's own settings"),
         ("training.num_epochs=[1", "cannot be parsed"),
         ("training.learning_rate=1e-3,1e-2", "has several values"),
-        ("training.learning_rate=${nothing}", "cannot be composed"),
+        ("training.learning_rate=${nothing}", "never computed"),
         ("~model", "not of the form"),
         ("model@x=gru", "cannot be|unknown|no model"),
+        ("model=null", "no model of that name"),
+        ("tracking=3", "no tracking of that name"),
+        ("tracking=tensorbord", "try: tensorboard"),
     ],
 )
 def test_what_is_no_argument_is_one_error(text, message):
@@ -178,7 +191,7 @@ def test_what_is_no_argument_is_one_error(text, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a: [1", "small.yaml"), ("- 1", "where: model"), ("!!python/object/apply:os.getcwd []", "small.yaml")],
+    [("a: [1", "small.yaml"), ("- 1", "small.yaml"), ("!!python/object/apply:os.getcwd []", "small.yaml")],
     ids=["broken", "a list", "code"],
 )
 def test_a_broken_option_file_is_one_error_that_says_where(workdir, content, message):

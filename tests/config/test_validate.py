@@ -52,7 +52,7 @@ def test_the_least_config_is_valid_and_complete():
         ({"model": {"name": "gur"}}, "model.name", "gru"),
         ({"model": {}}, "model.name", "one of: conv_gru, gru"),
         ({"loss": {"name": "cross_entropi"}}, "loss.name", "cross_entropy"),
-        ({"tracking": {"mlfow": {}}}, "tracking.mlfow", "trackers come from a --use file"),
+        ({"tracking": {"tensorbord": {}}}, "tracking.tensorbord", "tensorboard (valid: "),
         ({"training": 5}, "training", "training.<key>=..."),
         ({"model": "gru"}, "model", "model.<key>=..."),
     ],

@@ -16,6 +16,7 @@ from paceline.api.runs import resume, train
 from paceline.checkpoint.tree import equal
 from paceline.launch.workers import Worker, run_workers
 from paceline.run.folder import Run
+from paceline.train.control import LoopControl
 
 RECIPE = Path(__file__).parents[1] / "train" / "double_recipe.py"
 OVERRIDES = [
@@ -113,6 +114,26 @@ def test_a_signal_to_the_parent_saves_everywhere_and_leaves_no_orphan(
 
 
 @pytest.mark.slow
+def test_a_save_asked_of_the_parent_is_made_by_every_worker(reference: Path, tmp_path: Path) -> None:
+    """Nothing else saves before the end. A worker that does not know the signal yet is not sent it."""
+    run = tmp_path / "asked"
+    quiet = ["training.save.every_steps=null", "training.save.every_seconds=null", "training.num_epochs=4000"]
+    parent = subprocess.Popen(command(tmp_path, "asked", *quiet), stdout=subprocess.DEVNULL)
+
+    def asked() -> bool:
+        assert parent.poll() is None
+        if workers_of(run):
+            parent.send_signal(signal.SIGUSR1)
+            time.sleep(0.3)
+        return len({path.parts[-3] for path in run.glob("checkpoints/*/step-*/manifest.json")}) == 2
+
+    wait_until(asked)
+    parent.terminate()
+    assert parent.wait(60) == 143
+    assert workers_of(run) == []
+
+
+@pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     run = tmp_path / "orphans"
     parent = subprocess.Popen(command(tmp_path, "orphans", "training.num_epochs=4000"), stdout=subprocess.DEVNULL)
@@ -127,7 +148,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 def test_a_worker_that_dies_twice_is_reported_with_its_last_words() -> None:
     script = "import os, sys; print('the last words', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
     worker = Worker("doomed", [sys.executable, "-c", script])
-    failed = run_workers([worker], 1, lambda name, event: None, lambda: False)
+    failed = run_workers([worker], 1, lambda name, event: None, LoopControl())
     assert failed == [worker]
     assert worker.starts == 2
     assert "the last words" in worker.tail
@@ -138,10 +159,107 @@ def test_events_arrive_and_no_more_run_at_once_than_asked() -> None:
     script = 'import time; print(\'{"event":"a"}\', flush=True); time.sleep(.1); print(\'{"event":"z"}\')'
     workers = [Worker(str(i), [sys.executable, "-c", script]) for i in range(4)]
     seen: list[tuple[str, str]] = []
-    assert run_workers(workers, 2, lambda name, event: seen.append((name, event["event"])), lambda: False) == []
+    assert run_workers(workers, 2, lambda name, event: seen.append((name, event["event"])), LoopControl()) == []
     assert sorted(seen) == sorted((str(i), event) for i in range(4) for event in "az")
     running = most = 0
     for _, event in seen:
         running += 1 if event == "a" else -1
         most = max(most, running)
     assert most <= 2
+
+
+@pytest.mark.slow
+def test_a_cohort_whose_worker_dies_twice_fails_alone_and_resume_tries_it_again(
+    reference: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "half"
+    parent = subprocess.Popen(command(tmp_path, "half"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: saved(run))
+    killed = set[int]()
+    while parent.poll() is None:
+        for worker in workers_of(run):
+            if b"seed44-to-seed45" in command_line(worker) and worker not in killed:
+                os.kill(worker, signal.SIGKILL)
+                killed.add(worker)
+        time.sleep(0.05)
+    _, errors = parent.communicate()
+    assert len(killed) == 2, "the worker was not started again"
+    assert parent.returncode == 1
+    assert "2 of 4 members failed" in errors
+    summary = Run(run).summary
+    assert summary["failed"] == ["seed44", "seed45"]
+    assert summary["metrics"]["val_loss"]["n"] == 2
+    reasons = {m["id"]: m["stopped"] for m in summary["members"]}
+    assert reasons["seed44"] == "its worker died: killed by SIGKILL"
+    assert (run / "report.html").is_file()
+    resume(run, use=[RECIPE])
+    assert same(run, reference)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_frozen_is_killed_and_tried_again(reference: Path, tmp_path: Path) -> None:
+    run = tmp_path / "frozen"
+    parent = subprocess.Popen(command(tmp_path, "frozen"), stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: saved(run))
+    victim = workers_of(run)[0]
+    os.kill(victim, signal.SIGSTOP)
+    began = time.monotonic()
+    wait_until(lambda: not Path(f"/proc/{victim}").exists() or command_line(victim) == b"", seconds=15)
+    assert time.monotonic() - began < 12, "nobody noticed"
+    out, _ = parent.communicate(timeout=120)
+    assert parent.returncode == 0
+    assert "going on after epoch" in out or out.count("together") == 3
+    assert same(run, reference)
+
+
+def command_line(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.slow
+def test_workers_map_what_the_parent_prepared_and_it_is_gone_afterwards(tmp_path: Path) -> None:
+    """Two folds, each scaled by its own training part; the workers never call `load`."""
+    recipe = tmp_path / "once.py"
+    recipe.write_text(ONCE, encoding="utf-8")
+    run = tmp_path / "once"
+    words = ["task=once", "members.seeds=2", "members.folds=2", "training.engine=cohort", "training.compile=false",
+             "training.processes=2", "training.num_epochs=3"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "paceline", "train", "--use", str(recipe), *words, "--runs", str(tmp_path), "--name",
+         "once"], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "loads.txt").read_text(encoding="utf-8") == "loaded\n"
+    assert not (run / "prepared").exists()
+    here = train(overrides=words, use=[recipe], runs=tmp_path, name="here", callbacks=[lambda record, control: None])
+    assert same(run, here.path)
+
+
+ONCE = """
+from pathlib import Path
+
+import numpy as np
+
+import paceline
+
+
+class Counted(paceline.DataConfig):
+    def load(self):
+        with (Path(__file__).parent / "loads.txt").open("a") as log:
+            log.write("loaded\\n")
+        x = np.random.default_rng(0).normal(3.0, 2.0, size=(60, 4))
+        return paceline.dataset(x=x, y=(x[:, 0] > 3).astype(int))
+
+
+class Net(paceline.ModelConfig):
+    def build(self, spec):
+        from torch import nn
+
+        return nn.Linear(spec.n_features, spec.n_classes)
+
+
+recipe = paceline.Recipe(name="once", data={"counted": Counted}, models={"net": Net})
+"""

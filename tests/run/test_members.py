@@ -146,8 +146,8 @@ def test_scaling_is_fitted_on_the_members_own_training_part():
     prepared, _ = prepare("members.folds=3")
     for job in prepared.jobs:
         x = prepared.dataset.columns["x"][job.inputs.split.train]
-        np.testing.assert_allclose(job.inputs.scaler.mean, x.mean(axis=0), rtol=1e-5)
-        np.testing.assert_allclose(job.inputs.scaler.std, x.std(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(job.inputs.preparation.scaler.mean, x.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(job.inputs.preparation.scaler.std, x.std(axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

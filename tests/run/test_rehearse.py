@@ -60,7 +60,8 @@ def fails(error: type[paceline.PacelineError], task: str, **parts: str) -> pacel
     ("body", "message", "where"),
     [
         ("return torch.nn.Linear(spec.nothing, 3)", "model cannot be built: AttributeError", "own.py:19"),
-        ("return torch.nn.Linear(7, 3)", "model fails on two samples of the data: RuntimeError", "model=m"),
+        ("return torch.nn.Conv2d(6, 3, 1)", "model fails on two samples of the data: RuntimeError", "model=m"),
+        ("return torch.nn.Linear(7, 3)", "the model is made for 7 features and gets 6", "model=m"),
         ("return torch.nn.Linear(6, 2)", "logits of shape", "model=m"),
         ("return 5", "not a torch.nn.Module", "model=m"),
         (

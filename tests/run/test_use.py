@@ -137,13 +137,15 @@ def test_a_tracker_is_built_where_its_section_is_named_unless_it_is_disabled(wri
     assert (run.path / "lines.jsonl").exists() == built
 
 
-def test_a_tracker_that_raises_is_one_warning_and_changes_no_bit(write, tmp_path, caplog):
+def test_a_tracker_that_raises_is_a_warning_and_changes_no_bit(write, tmp_path, caplog):
     """A79."""
     caplog.set_level(logging.WARNING, logger="paceline")
     overrides = ["tracking.lines.enabled=true", "members.seeds=2"]
     failing = paceline.train("blobs", overrides, use=[USE, write(FAILING)], name="failing")
+    rows = len((failing.path / "log.jsonl").read_text().splitlines())
     assert [entry.getMessage() for entry in caplog.records] == [
-        "tracker lines failed and may miss values: OSError: the server is away"
+        "tracker lines failed and is tried again: OSError: the server is away",
+        f"tracker lines misses {rows} record(s) of this run: paceline resume {failing.path} sends them",
     ]
     assert (failing.path / "status.txt").read_text() == "finished"
     quiet = train(tmp_path / "quiet", "members.seeds=2")
@@ -223,7 +225,7 @@ def test_a_file_that_is_no_python_file_says_so(write):
 MODEL_MISTAKES = {
     "fails when built": ("def build(self, spec): return torch.nn.Linear(spec.nothing, 3)", "cannot be built"),
     "no module": ("def build(self, spec): return 5", "not a torch.nn.Module"),
-    "wrong width": ("def build(self, spec): return torch.nn.Linear(7, 3)", "fails on two samples"),
+    "wrong width": ("def build(self, spec): return torch.nn.Linear(7, 3)", "is made for 7 features and gets"),
     "typo in forward": (
         "def build(self, spec):\n"
         "        class Net(torch.nn.Module):\n"

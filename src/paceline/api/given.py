@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from paceline.data.config import DataConfig
 from paceline.errors import ConfigError
 from paceline.losses import LossConfig
 from paceline.models.config import ModelConfig
@@ -13,7 +12,6 @@ from paceline.tasks.config import TaskConfig
 if TYPE_CHECKING:
     from torch import nn
 
-    from paceline.data.dataset import Dataset
     from paceline.types import DataSpec, Loss, Task
 
 
@@ -30,16 +28,6 @@ class GivenModel(ModelConfig):
     """A model that came as a Python object; its name is its class."""
 
     def build(self, spec: DataSpec) -> nn.Module:
-        raise _only_in_python()
-
-
-class GivenData(DataConfig):
-    """Data that came as Python objects."""
-
-    name: Literal["given"] = "given"
-    scale: Literal["none"] = "none"
-
-    def load(self) -> Dataset:
         raise _only_in_python()
 
 

@@ -27,8 +27,12 @@ Columns = dict[str, np.ndarray[Any, Any]]
 Part = Any  # (x, y) arrays or tensors, a dict of them, a Dataset of torch, or a DataLoader
 
 
-def inputs_of(train: Part, val: Part, test: Part | None, *, named: bool) -> InMemory | Foreign:
-    """Return what the parts are trained on; `named` gives integer targets the class names `0`, `1`, ...
+def inputs_of(
+    train: Part, val: Part, test: Part | None, *, named: bool, classes: tuple[str, ...] = ()
+) -> InMemory | Foreign:
+    """Return what the parts are trained on.
+
+    classes: the names of the classes by index; where there are none, `named` makes `0`, `1`, ... of integer targets.
 
     Raises DataError for parts that are empty, not finite, or do not fit together.
     """
@@ -41,12 +45,12 @@ def inputs_of(train: Part, val: Part, test: Part | None, *, named: bool) -> InMe
             raise DataError("the parts are of different kinds", got={n: type(p).__name__ for n, p in parts.items()},
                             hint="DataLoaders for all parts, or arrays for all")  # fmt: skip
         batch = as_batch(next(iter(loaders["train"])), torch.device("cpu"))
-        spec = DataSpec(shapes={name: tuple(column.shape[1:]) for name, column in batch.items()})
+        spec = DataSpec(shapes={name: tuple(column.shape[1:]) for name, column in batch.items()}, classes=classes)
         return Foreign(train=loaders["train"], val=loaders["val"], test=loaders.get("test"), spec=spec)
-    return _in_memory({name: _columns(part, name) for name, part in parts.items()}, named=named)
+    return _in_memory({name: columns_of(part, name) for name, part in parts.items()}, classes, named=named)
 
 
-def _in_memory(parts: Mapping[str, Columns], *, named: bool) -> InMemory:
+def _in_memory(parts: Mapping[str, Columns], classes: tuple[str, ...], *, named: bool) -> InMemory:
     names = list(parts["train"])
     for part, columns in parts.items():
         if list(columns) != names:
@@ -62,13 +66,22 @@ def _in_memory(parts: Mapping[str, Columns], *, named: bool) -> InMemory:
         joined = {name: np.concatenate([columns[name] for columns in parts.values()]) for name in names}
     except ValueError as error:
         raise DataError("the parts do not fit together", got=str(error)) from None
-    classes = _classes(joined["y"]) if named and "y" in joined else ()
+    if classes and "y" in joined:
+        _check_classes(joined["y"], classes)
+    elif named and "y" in joined:
+        classes = _classes(joined["y"])
     dataset = Dataset(columns=joined, classes=classes, test=rows.get("test"), source="given in Python")
     split = Split(
         rule="given", seed=0, train=rows["train"], val=rows["val"],
         test=rows.get("test", np.empty(0, np.int64)), fingerprint=fingerprint(dataset),
     )  # fmt: skip
-    return InMemory(dataset=dataset, split=split, scaler=None, open_test=True)
+    return InMemory(dataset=dataset, split=split, open_test=True)
+
+
+def _check_classes(y: np.ndarray[Any, Any], classes: Sequence[str]) -> None:
+    if y.ndim != 1 or y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= len(classes):
+        raise DataError("the targets are not indices of the classes", where="column y", got=f"{y.min()} to {y.max()}",
+                        hint=f"0 to {len(classes) - 1}")  # fmt: skip
 
 
 def _classes(y: np.ndarray[Any, Any]) -> tuple[str, ...]:
@@ -76,7 +89,7 @@ def _classes(y: np.ndarray[Any, Any]) -> tuple[str, ...]:
     return tuple(str(label) for label in range(int(y.max()) + 1)) if counted else ()
 
 
-def _columns(part: Part, name: str) -> Columns:
+def columns_of(part: Part, name: str) -> Columns:
     """Turn (x, y), a dict, or a map-style torch Dataset into NumPy columns without copying where possible."""
     if isinstance(part, torch.utils.data.TensorDataset):
         part = part.tensors

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paceline import recipes
 from paceline.config.tree import merge, read_yaml, undot
-from paceline.errors import ConfigError, PacelineError, RunError
+from paceline.data.dataset import Dataset
+from paceline.errors import ConfigError, InterruptedRunError, PacelineError, RunError
+from paceline.run.amend import Allowed, amend
 from paceline.run.build import Prepared, build
-from paceline.run.config import GIVEN, RunConfig, resolve
+from paceline.run.config import RunConfig, resolve
 from paceline.run.execute import Observer, execute
-from paceline.run.folder import Run, claim, new_name, open_run
-from paceline.run.plan import plan_from_json
-from paceline.run.recipe import Extension, Recipe
+from paceline.run.folder import Run, claim, new_name, open_run, replacing
+from paceline.run.plan import plan_from_json, read_plan
+from paceline.run.recipe import GIVEN, Extension, Recipe
 from paceline.run.start import Overrides, compose_config, create_run, reopen
 from paceline.run.use import file_sha256, load_extension
 from paceline.track.config import check_tracker
 from paceline.track.queue import TrackerQueue
+from paceline.train.control import Stopped
 
 if TYPE_CHECKING:
     from paceline.train.control import LoopControl
@@ -34,7 +36,7 @@ def configure(
     task: str | None = None,
     overrides: Overrides = (),
     *,
-    config: PathLike | None = None,
+    config: PathLike | Mapping[str, Any] | None = None,
     use: Sequence[PathLike] = (),
     config_dir: PathLike | None = None,
 ) -> tuple[RunConfig, Recipe]:
@@ -42,15 +44,16 @@ def configure(
 
     task: a recipe's name; may be left out where `overrides` hold `task=...`, a `use` file brings a recipe, or `config`
         names it. overrides: `["model=gru", "training.num_epochs=15"]`, or a mapping of dotted keys.
-    config: a run's `config.yaml` to start from, instead of composing. use: Python files with a recipe, losses, models
-    or trackers of your own. config_dir: a folder of YAML group options (default `./configs`).
+    config: a run's `config.yaml`, or such a tree, to start from instead of composing: what it leaves out has the
+        core's defaults. use: Python files with a recipe, losses, models or trackers of your own. config_dir: a folder
+        of YAML group options (default `./configs`).
 
     Raises ConfigError for whatever is not valid.
     """
     if not isinstance(overrides, Mapping):
         _refuse_bare_words(overrides)
     extensions = [load_extension(Path(path)) for path in use]
-    base = read_yaml(Path(config)) if config is not None else None
+    base = config if config is None or isinstance(config, Mapping) else read_yaml(Path(config))
     recipe = _recipe(task or _task_of(overrides, base), extensions)
     if base is not None:
         return resolve(merge(base, _values(overrides)), recipe), recipe
@@ -62,7 +65,9 @@ def train(
     task: str | None = None,
     overrides: Overrides = (),
     *,
-    config: PathLike | None = None,
+    config: PathLike | Mapping[str, Any] | None = None,
+    data: Dataset | None = None,
+    plan: PathLike | None = None,
     use: Sequence[PathLike] = (),
     config_dir: PathLike | None = None,
     runs: PathLike = "runs",
@@ -76,32 +81,41 @@ def train(
 
     task: a recipe's name; may be left out where `overrides`, a `use` file or `config` says it.
     overrides: `["model=gru", "training.num_epochs=15"]`, or a mapping of dotted keys.
-    config: a run's `config.yaml` to start from. use: Python files with a recipe, losses, models or trackers of your
-        own. config_dir: a folder of YAML group options (default `./configs`).
+    config: a run's `config.yaml`, or such a tree, to start from. data: a data set in memory
+        (`paceline.dataset(x=..., y=...)`) in place of the recipe's own; it is split and scaled by `data.*` all the
+        same. plan: a file by `paceline plan -o`, in place of the plan that would be made. use: Python files with a
+        recipe, losses, models or trackers of your own. config_dir: a folder of YAML group options (default
+        `./configs`).
     runs: the folder of all runs. name: the new folder's name. overwrite: replace a run of that name.
     callbacks: called with (record, control) before training goes on. control, observer: for whoever stops the training
         from outside, or shows its progress.
 
     Raises PacelineError for bad input before anything is written; InterruptedRunError when told to stop, after saving.
     """
+    if data is not None:
+        overrides = _with_given(overrides, data, "data" if config is None else "data.name")
     resolved, recipe = configure(task, overrides, config=config, use=use, config_dir=config_dir)
     path = claim(Path(runs), name or new_name(resolved.task.name, resolved.model.name), overwrite=overwrite)
-    plan = None if config is None else _plan_beside(Path(config), resolved)
-    prepared = build(resolved, recipe, config_dir=None if config_dir is None else Path(config_dir), plan=plan)
+    reused = None if config is None or isinstance(config, Mapping) else _plan_beside(Path(config), resolved)
+    if plan is not None:
+        reused = read_plan(Path(plan))
+    folder = None if config_dir is None else Path(config_dir)
+    prepared = build(resolved, recipe, config_dir=folder, plan=reused, data=data)
+    if plan is not None and prepared.plan is not reused:
+        raise ConfigError("the plan is for other members", where=str(plan), hint="paceline plan ... -o another.json")
     used = [Path(path) for path in use]
-    run = create_run(path, prepared, used)
-    try:
-        trackers = _trackers(run, resolved)
-    except PacelineError:
-        shutil.rmtree(run.path)  # nothing is trained yet, and the name would be taken
-        raise
+    run, trackers = create_tracked(path, prepared, used, recipe)
     return execute_and_report(run, prepared, use=used, callbacks=callbacks, trackers=trackers, control=control,
                               observer=observer)  # fmt: skip
 
 
 def resume(
     run: Run | PathLike,
+    overrides: Overrides = (),
     *,
+    inexact: bool = False,
+    accept_changed_data: bool = False,
+    data: Dataset | None = None,
     use: Sequence[PathLike] = (),
     callbacks: Sequence[Consumer] = (),
     control: LoopControl | None = None,
@@ -109,11 +123,20 @@ def resume(
 ) -> Run:
     """Go on with a run where its last checkpoint is; bit for bit what an uninterrupted run gives.
 
+    overrides: values to change from here on, such as `["training.num_epochs=80"]`; only those of
+        `run/amend.py::MAY_CHANGE` may. inexact: go on under another scope (processor, torch build, device, threads).
+        accept_changed_data: go on with other data of as many samples. All three are kept in the run's `lineage.json`.
+    data: again the data set that `train` was given.
+
     Raises RunError, ConfigError or DataError when the run, its config, its data or a `use` file is not what it was.
     """
+    if not isinstance(overrides, Mapping):
+        _refuse_bare_words(overrides)
     run, recipe = open_with_recipe(run, use)
-    prepared = reopen(run, recipe)
-    trackers = _trackers(run, prepared.config)
+    allowed = Allowed(inexact=inexact, changed_data=accept_changed_data)
+    data = amend(run, recipe, _values(overrides, "the run keeps its choices: a new run has others"), allowed, data)
+    prepared = reopen(run, recipe, data)
+    trackers = build_trackers(run, prepared.config)
     return execute_and_report(run, prepared, use=[Path(path) for path in use], callbacks=callbacks, trackers=trackers,
                               control=control, observer=observer)  # fmt: skip
 
@@ -147,17 +170,32 @@ def execute_and_report(
     """Train what is left of a run and write its report. A report that fails is a warning: the training is done."""
     from paceline.report import write
 
-    queue = TrackerQueue(trackers)
+    queue = TrackerQueue(trackers, run.path)
     execute(run, prepared, use=use, callbacks=callbacks, trackers=queue, control=control, observer=observer)
     try:
         write(run.path)
+    except Stopped as stopped:
+        raise InterruptedRunError(
+            "interrupted: the training is done, its report is not written",
+            hint=f"paceline report {run.path}",
+            exit_code=stopped.exit_code,
+        ) from None
     except Exception as error:  # whatever it is, no result depends on it
         LOG.warning("the report could not be written (%s: %s); try again: paceline report %s",
                     type(error).__name__, " ".join(str(error).split()), run.path)  # fmt: skip
     return run
 
 
-def _trackers(run: Run, config: RunConfig) -> dict[str, Tracker]:
+def create_tracked(
+    path: Path, prepared: Prepared, used: Sequence[Path] = (), recipe: Recipe | None = None
+) -> tuple[Run, dict[str, Tracker]]:
+    """Make the folder of a new run and its trackers; where a tracker cannot be started, all is as it was before."""
+    with replacing(path):
+        run = create_run(path, prepared, used, recipe)
+        return run, build_trackers(run, prepared.config)
+
+
+def build_trackers(run: Run, config: RunConfig) -> dict[str, Tracker]:
     """Build the trackers of the config that are enabled."""
     trackers: dict[str, Tracker] = {}
     for name, section in config.tracking.items():
@@ -171,6 +209,20 @@ def _trackers(run: Run, config: RunConfig) -> dict[str, Tracker]:
             raise ConfigError(f"the tracker cannot be started: {type(error).__name__}: {error}",
                               where=f"tracking.{name}", hint=f"tracking.{name}.enabled=false") from error  # fmt: skip
     return trackers
+
+
+def _with_given(overrides: Overrides, data: Dataset, key: str) -> Overrides:
+    """Add the choice of data that came in Python. Raises ConfigError where other data is chosen too."""
+    if not isinstance(data, Dataset):
+        raise ConfigError("the data is not a data set", where="train(data=...)", got=type(data).__name__,
+                          hint="paceline.dataset(x=..., y=...)")  # fmt: skip
+    if isinstance(overrides, Mapping):
+        chosen = overrides.get("data") if isinstance(overrides.get("data"), str) else None
+    else:
+        chosen = next((text.partition("=")[2] for text in overrides if text.startswith("data=")), None)
+    if chosen not in (None, GIVEN):
+        raise ConfigError("data is given twice", where="data", got=chosen, hint="data=... in Python, or its name")
+    return {**overrides, key: GIVEN} if isinstance(overrides, Mapping) else [*overrides, f"{key}={GIVEN}"]
 
 
 def _task_of(overrides: Overrides, base: Mapping[str, Any] | None) -> str | None:
@@ -206,19 +258,19 @@ def _recipe(task: str | None, extensions: Sequence[Extension]) -> Recipe:
     return recipe
 
 
-def _values(overrides: Overrides) -> dict[str, Any]:
+def _values(overrides: Overrides, hint: str = "compose a new config: leave out --config") -> dict[str, Any]:
     """Read overrides on top of a given config: values only, since nothing is composed."""
     from paceline.config.compose import GROUPS, parse_values
 
     if isinstance(overrides, Mapping):
         values = undot(overrides)
-        groups = [f"{name}={values[name]}" for name in GROUPS if isinstance(values.get(name), str)]
+        groups = [f"{name}={overrides[name]}" for name in GROUPS if isinstance(overrides.get(name), str)]
     else:
         values = {}
         groups = [text for text in overrides if text.partition("=")[0].lstrip("+") in GROUPS]
     if groups:
-        raise ConfigError("a group cannot be chosen on top of --config", where="command line", got=groups[0],
-                          hint="compose a new config: leave out --config")  # fmt: skip
+        raise ConfigError("a group cannot be chosen on top of a given config", where="command line", got=groups[0],
+                          hint=hint)  # fmt: skip
     return values or parse_values(list(overrides))
 
 

@@ -13,25 +13,30 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from paceline.api.given import GivenData, GivenLoss, GivenModel, GivenTask
+from paceline.api.given import GivenLoss, GivenModel, GivenTask
+from paceline.api.new_input import table_of
 from paceline.api.parts import Part, batches_of, default_task, inputs_of
-from paceline.api.runs import execute_and_report
-from paceline.api.using import refuse_unfinished, table_of, with_weights
+from paceline.api.runs import build_trackers, create_tracked, execute_and_report
+from paceline.api.using import refuse_unfinished, with_weights
 from paceline.config.tree import undot
 from paceline.config.validate import nearest_keys, validate
 from paceline.data.audit import audit
+from paceline.data.config import GivenData
 from paceline.errors import ConfigError, RunError
 from paceline.evaluate import passes
+from paceline.run.amend import Allowed, amend_scope
 from paceline.run.build import Prepared
-from paceline.run.config import GIVEN, PLAIN, RunConfig, plain_keys, plain_sections
+from paceline.run.config import PLAIN, RunConfig, plain_keys, plain_sections, tracking_sections
+from paceline.run.decide import predicted_after
 from paceline.run.folder import Run, claim, new_name, open_run
 from paceline.run.inputs import Foreign, InMemory
 from paceline.run.job import Job
 from paceline.run.plan import make_plan, plan_from_json
+from paceline.run.recipe import GIVEN
 from paceline.run.rehearse import rehearse
-from paceline.run.start import check_data, check_unchanged, create_run, refuse_changes
+from paceline.run.start import check_data, check_unchanged, refuse_changes
 from paceline.tasks import Classification, Regression
-from paceline.track.config import check_tracker
+from paceline.track.config import TRACKERS, check_tracker
 from paceline.train.runtime import autocast, resolve_device
 from paceline.types import Member
 
@@ -47,8 +52,9 @@ class Trainer:
     model: an `nn.Module` (exactly one member; every `fit` starts from the weights that it has now) or a function
         without arguments that builds one (any number of seeds).
     config: dotted or nested values of the sections `training`, `members`, `numerics`, and `device`
-        (`{"training.num_epochs": 20, "members.seeds": 5}`).
+        (`{"training.num_epochs": 20, "members.seeds": 5}`), and `tracking.<name>` of the built-in trackers.
     task: a `Task`; by default classification for integer targets, regression for floats.
+    classes: names of the classes by index, by default `0`, `1`, ...
     tracker: a `Tracker` beside the run folder. callbacks: called with (record, control) on every record.
     folder: where runs are made. name: the run's name, by default trainer-<class>-<time>.
 
@@ -61,6 +67,7 @@ class Trainer:
         config: Mapping[str, Any] | None = None,
         *,
         task: Task | None = None,
+        classes: Sequence[str] = (),
         tracker: Tracker | None = None,
         callbacks: Sequence[Consumer] = (),
         folder: str | Path = "runs",
@@ -73,7 +80,8 @@ class Trainer:
         self._task = task
         self._tracker, self._callbacks = tracker, tuple(callbacks)
         self._folder, self._name = Path(folder), name
-        self._config = _config(config or {}, type(model).__name__ if isinstance(model, nn.Module) else "factory")
+        kind = type(model).__name__ if isinstance(model, nn.Module) else "factory"
+        self._config = _config(config or {}, kind, [str(name) for name in classes])
         members = self._config.members
         if isinstance(model, nn.Module) and len(members.seeds) > 1:
             raise ConfigError("a model instance is one member, and several seeds were asked for", where="members.seeds",
@@ -91,22 +99,30 @@ class Trainer:
         prepared = self._prepare(train, val, test)
         kind = re.sub(r"[^A-Za-z0-9_]", "_", prepared.config.model.name)  # a class may have any letters
         name = self._name or new_name("trainer", kind)
-        run = create_run(claim(self._folder, name, overwrite=overwrite), prepared)
-        return self._run(run, prepared)
+        path = claim(self._folder, name, overwrite=overwrite)
+        return self._run(*create_tracked(path, prepared), prepared)
 
-    def resume(self, run: Run | str | Path, train: Part, val: Part, test: Part | None = None) -> Run:
-        """Go on with an interrupted run of the same model, config and data."""
+    def resume(
+        self, run: Run | str | Path, train: Part, val: Part, test: Part | None = None, *, inexact: bool = False
+    ) -> Run:
+        """Go on with an interrupted run of the same model, config and data.
+
+        inexact: also where processor, torch build, device or threads are others; the run then keeps that on record.
+        Raises RunError for such a scope without it, ConfigError or DataError for a changed config or changed data.
+        """
         run = run if isinstance(run, Run) else open_run(run)
         check_unchanged(run)
         prepared = self._prepare(train, val, test, run)
-        return self._run(run, prepared)
+        amend_scope(run, Allowed(inexact=inexact))
+        return self._run(run, build_trackers(run, prepared.config), prepared)
 
-    def predict(self, run: Run | str | Path, x: Any, *, members: Sequence[str] = ()) -> pd.DataFrame:
+    def predict(self, run: Run | str | Path, x: Any, *, members: Sequence[str] = (), raw: bool = False) -> pd.DataFrame:
         """Predict with the selected states of a run that this trainer's model was trained in; one row per sample.
 
         x: an array or tensor, a dict of the columns that the model takes, or a DataLoader. members: which to use (all
-        by default); with several, probabilities and numeric predictions are averaged. Columns as in
-        `paceline.predict`. Raises RunError before the run has finished, DataError for input of another shape.
+        by default); with several, probabilities and numeric predictions are averaged. raw: leave out fitted
+        temperatures and tuned thresholds. Columns as in `paceline.predict`. Raises RunError before the run has
+        finished, DataError for input of another shape.
         """
         run = run if isinstance(run, Run) else open_run(run)
         if run.config["task"]["name"] != GIVEN:
@@ -122,12 +138,13 @@ class Trainer:
         for member, best in bests.items():
             with torch.random.fork_rng(devices=[]):  # a factory draws weights
                 model = with_weights(self._build_model(), best, member).to(device)
-            found.append(passes.predict(model, task, batches, precision))
+            arrays = passes.predict(model, task, batches, precision)
+            found.append(arrays if raw else predicted_after(best, arrays))
         return table_of(found, classes)
 
-    def _run(self, run: Run, prepared: Prepared) -> Run:
-        trackers = {} if self._tracker is None else {"tracker": self._tracker}
-        execute_and_report(run, prepared, callbacks=self._callbacks, trackers=trackers)
+    def _run(self, run: Run, trackers: Mapping[str, Tracker], prepared: Prepared) -> Run:
+        own = {} if self._tracker is None else {"tracker": self._tracker}
+        execute_and_report(run, prepared, callbacks=self._callbacks, trackers={**trackers, **own})
         if self._instance is not None:
             self._instance.load_state_dict(run.best()["model_state_dict"])
         return run
@@ -135,7 +152,7 @@ class Trainer:
     def _prepare(self, train: Part, val: Part, test: Part | None, run: Run | None = None) -> Prepared:
         config, device = self._config, resolve_device(self._config.device)
         with torch.random.fork_rng(devices=[]):  # looking at a DataLoader draws from torch's generator
-            inputs = inputs_of(train, val, test, named=self._task is None)
+            inputs = inputs_of(train, val, test, named=self._task is None, classes=_classes(config))
             task = self._task or default_task(inputs)
             jobs = [
                 Job(member=Member(seed=seed), config=config, inputs=inputs, task=task, build_model=self._build_model)
@@ -158,14 +175,22 @@ class Trainer:
         )
 
 
-def _config(values: Mapping[str, Any], model: str) -> RunConfig:
+def _classes(config: RunConfig) -> tuple[str, ...]:
+    assert isinstance(config.data, GivenData)
+    return config.data.classes
+
+
+def _config(values: Mapping[str, Any], model: str, classes: Sequence[str]) -> RunConfig:
     tree = undot(values)
-    allowed = {*PLAIN, "device"}
+    allowed = {*PLAIN, "device", "tracking"}
     for key in tree:
         if key not in allowed:
             raise ConfigError("Trainer takes no such config section", where=key, got=tree[key],
                               hint=", ".join(sorted(allowed)) if key in RunConfig.model_fields
                               else nearest_keys(key, plain_keys()))  # fmt: skip
     sections = plain_sections(tree, plain_keys())
-    given = {"task": GivenTask(), "model": GivenModel(name=model), "data": GivenData(), "loss": GivenLoss()}
-    return validate(RunConfig, {**given, **sections, "device": tree.get("device", "auto")})
+    tracking = tracking_sections(tree, TRACKERS)
+    data = GivenData(scale="none", classes=tuple(classes))
+    given = {"task": GivenTask(), "model": GivenModel(name=model), "data": data, "loss": GivenLoss()}
+    rest = {"tracking": tracking, "device": tree.get("device", "auto")}
+    return validate(RunConfig, {**given, **sections, **rest})

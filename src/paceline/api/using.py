@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,40 +12,48 @@ import pandas as pd
 import torch
 from torch import nn
 
+from paceline.api.new_input import Columns, check_output, checked_columns, prepared, read_input, shown, spec_of
 from paceline.api.runs import PathLike, open_with_recipe
 from paceline.checkpoint.files import write_text_atomic
+from paceline.data.csv_text import csv_text
 from paceline.data.fingerprint import part_fingerprint
 from paceline.data.loader import ArrayPass
-from paceline.data.npz import read_npz
-from paceline.data.scale import Scaler
-from paceline.errors import CheckpointError, DataError, RunError
+from paceline.errors import DataError, RunError
 from paceline.evaluate import passes
 from paceline.run.config import RunConfig, resolve
+from paceline.run.decide import evaluated_after, predicted_after
 from paceline.run.folder import Run, write_json
 from paceline.run.inputs import InMemory
 from paceline.run.openings import record_opening
+from paceline.run.publish import prediction_arrays
 from paceline.run.start import reopen
 from paceline.run.summary import intervals
+from paceline.train.fitting import Misfits
 from paceline.train.runtime import autocast, resolve_device, session
-from paceline.types import DataSpec
 
 if TYPE_CHECKING:
+    from paceline.data.dataset import Dataset
     from paceline.run.job import Job
     from paceline.run.recipe import Recipe
 
 PREDICT_BATCH = 1024
 
 
-def evaluate(run: Run | PathLike, part: str = "val", *, use: Sequence[PathLike] = ()) -> dict[str, Any]:
+def evaluate(
+    run: Run | PathLike, part: str = "val", *, data: Dataset | None = None, use: Sequence[PathLike] = ()
+) -> dict[str, Any]:
     """Evaluate every member's selected state on `val` or `test` again; write and return `evaluation_<part>.json`.
 
-    An evaluation on test data is put on record. Raises RunError or DataError when the run or its data do not allow it.
+    data: again the data set that `train` was given, if it was.
+
+    Beside the raw metrics stand those after the members' fitted temperatures and tuned thresholds. An evaluation on
+    test data is put on record. Raises RunError or DataError when the run or its data do not allow it.
     """
     run, recipe = open_with_recipe(run, use)
     if part not in ("val", "test"):
         raise RunError("there is no such part to evaluate on", where="part", got=part, hint="val or test")
     refuse_unfinished(run, run.members)
-    prepared = reopen(run, recipe)
+    prepared = reopen(run, recipe, data)
     split = prepared.splits[0]
     assert prepared.dataset is not None
     if not len(getattr(split, part)):
@@ -76,26 +84,41 @@ def predict(
     source: PathLike | Mapping[str, Any],
     *,
     members: Sequence[str] = (),
+    per_member: bool = False,
+    probabilities: bool | None = None,
+    raw: bool = False,
     output: PathLike | None = None,
     use: Sequence[PathLike] = (),
 ) -> pd.DataFrame:
     """Predict new input with the selected states of a run, from the run folder alone; one row per sample.
 
-    source: an .npz file or a mapping with `x` (N, T, F) or (N, F), and `lengths` (N,) for variable length, raw as the
-        training data was. members: which to use (all by default); with several, probabilities and numeric predictions
-        are averaged. output: a CSV to write.
+    source: raw as the training data was: a .csv, .npz or .ts file (see `paceline.data.unlabelled`), or a mapping with
+        `x` (N, T, F) or (N, F), and `lengths` (N,) for variable length, `channels` (F,), `ids` (N,). Channels with
+        names are matched by them.
+    members: which to use (all by default); with several, probabilities and numeric predictions are averaged.
+        per_member: a row per member and sample instead, with a column `member`.
+    probabilities: show those of the classes; None leaves it to the data source (`challenge`: a submission has none).
+    raw: leave out the fitted temperatures and tuned thresholds of the members, if they have any.
+    output: a CSV to write.
 
-    Columns: `prediction`, and `p_<class>` per class; without classes those that the task predicts, `<name>_<i>` where
-    there are several values per sample.
+    The index holds the samples' ids. Columns: `prediction`, and `p_<class>` per class; without classes those that the
+    task predicts, `<name>_<i>` where there are several values per sample. Probabilities are at each member's fitted
+    temperature. With tuned thresholds the class is the largest of the mean of the members' weighted probabilities,
+    which are not shown. Raises PacelineError for input that is not of the training data's form; nothing is written.
     """
     run, recipe = open_with_recipe(run, use)
-    chosen = list(members) or run.members
-    refuse_unfinished(run, [member for member in run.members if member in chosen])
-    found = [_predict_member(run, recipe, member, source) for member in chosen]
-    names = found[0][0]
-    table = table_of([arrays for _, arrays in found], names)
     if output is not None:
-        write_text_atomic(Path(output), table.to_csv(index_label="sample"))
+        check_output(Path(output), source)
+    chosen = list(dict.fromkeys(members)) or run.members
+    refuse_unfinished(run, [member for member in run.members if member in chosen])
+    first = run.best(chosen[0])
+    section = resolve(first["config"], recipe).data
+    given = read_input(source, first, section)
+    columns = checked_columns(given, first, section)
+    found = {member: _predict_member(run, recipe, member, columns, given.source, raw=raw) for member in chosen}
+    table = shown(found, first["classes"], given, per_member=per_member, probabilities=probabilities)
+    if output is not None:
+        write_text_atomic(Path(output), csv_text(table))
     return table
 
 
@@ -110,8 +133,13 @@ def refuse_unfinished(run: Run, members: Sequence[str]) -> None:
 def _evaluate_member(run: Run, job: Job, part: str) -> dict[str, Any]:
     assert isinstance(job.inputs, InMemory)
     training, device = job.config.training, resolve_device(job.config.device)
-    model = with_weights(job.build_model(), run.best(job.member.id), job.member.id).to(device)
-    values = passes.evaluate(model, job.task, job.inputs.part(part, training, device), autocast(training.amp, device))
+    best = run.best(job.member.id)
+    model = with_weights(job.build_model(), best, job.member.id).to(device)
+    batches, precision = job.inputs.part(part, training, device), autocast(training.amp, device)
+    values = passes.evaluate(model, job.task, batches, precision)
+    if best.get("decision") is not None:
+        arrays = prediction_arrays(job.inputs, part, passes.predict(model, job.task, batches, precision))
+        values |= evaluated_after(best, arrays, part)
     metrics = {
         f"{part}_{name}": value if math.isfinite(value) else None  # JSON has no NaN
         for name, value in values.items()
@@ -122,21 +150,16 @@ def _evaluate_member(run: Run, job: Job, part: str) -> dict[str, Any]:
 
 
 def _predict_member(
-    run: Run, recipe: Recipe, member: str, source: PathLike | Mapping[str, Any]
-) -> tuple[list[str], dict[str, np.ndarray[Any, Any]]]:
+    run: Run, recipe: Recipe, member: str, columns: Columns, source: str, *, raw: bool
+) -> dict[str, np.ndarray[Any, Any]]:
     best = run.best(member)
-    config = resolve(best["config"], recipe)
-    spec = DataSpec(
-        shapes={name: tuple(shape) for name, shape in best["shapes"].items()},
-        classes=tuple(best["classes"]), channels=tuple(best["channels"]), class_counts=tuple(best["class_counts"]),
-    )  # fmt: skip
+    config, spec = resolve(best["config"], recipe), spec_of(best)
     device = resolve_device(config.device)
-    columns = _input_columns(source, spec, best["scaler"])
     model = with_weights(config.model.build(spec), best, member).to(device)
     task = config.task.build(spec, config.loss.build(spec))
-    tensors = {name: torch.from_numpy(column).to(device) for name, column in columns.items()}
-    batches = ArrayPass(tensors, PREDICT_BATCH)
-    return list(spec.classes), passes.predict(model, task, batches, _autocast(config, device))
+    tensors = {name: torch.from_numpy(column).to(device) for name, column in prepared(columns, best, source).items()}
+    found = passes.predict(model, task, ArrayPass(tensors, PREDICT_BATCH), _autocast(config, device))
+    return found if raw else predicted_after(best, found)
 
 
 def _autocast(config: RunConfig, device: torch.device) -> Any:
@@ -144,53 +167,13 @@ def _autocast(config: RunConfig, device: torch.device) -> Any:
 
 
 def with_weights(model: nn.Module, best: Mapping[str, Any], member: str) -> nn.Module:
-    """Load a member's selected weights into a model. Raises CheckpointError where they do not fit."""
+    """Load a member's selected weights into a model. Raises CheckpointMismatchError where they do not fit."""
+    saved = best.get("model_state_dict")
     try:
-        model.load_state_dict(best["model_state_dict"])
-    except (RuntimeError, KeyError) as error:
-        raise CheckpointError("the weights do not fit the model", where=f"members/{member}/best.pt",
-                              got=str(error).splitlines()[-1].strip()) from None  # fmt: skip
+        model.load_state_dict(saved)  # type: ignore[arg-type]  # which it says
+    except (RuntimeError, TypeError) as error:
+        misfits = Misfits()
+        misfits.compare(saved, dict(model.state_dict()))
+        misfits.changed += [] if misfits.any else [str(error).splitlines()[-1].strip()]
+        misfits.refuse("the weights do not fit the model", where=f"members/{member}/best.pt")
     return model
-
-
-def _input_columns(
-    source: PathLike | Mapping[str, Any], spec: DataSpec, scaler: Mapping[str, Any] | None
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Return `x` and, where the model knows masks, `mask`: checked and scaled like the training data."""
-    from paceline.data.dataset import dataset
-
-    arrays = dict(source) if isinstance(source, Mapping) else dict(read_npz(Path(source)))
-    where = "input" if isinstance(source, Mapping) else str(source)
-    if "x" not in arrays:
-        raise DataError("the input has no array 'x'", where=where, got=", ".join(sorted(arrays)) or "nothing")
-    checked = dataset(x=arrays["x"], lengths=arrays.get("lengths"), source=where)
-    x, mask = checked.columns["x"], checked.columns.get("mask")
-    if x.ndim - 1 != len(spec.shapes["x"]) or x.shape[-1] != spec.n_features:
-        raise DataError(
-            "the input does not look like the training data",
-            where=where,
-            got=f"x of shape {x.shape}",
-            hint=f"(samples, {', '.join(map(str, spec.shapes['x']))})",
-        )
-    if scaler is not None:
-        x = Scaler.from_dict(scaler).apply(x, mask)
-    columns = {"x": np.array(x)}
-    if mask is not None or "mask" in spec.shapes:
-        columns["mask"] = np.array(mask) if mask is not None else np.ones(x.shape[:2], dtype=bool)
-    return columns
-
-
-def table_of(found: Iterable[Mapping[str, np.ndarray[Any, Any]]], classes: Sequence[str | int]) -> pd.DataFrame:
-    """Average over members; return one row per sample. Classes without a name are called by their index."""
-    members = list(found)
-    if {"prediction", "probability"} <= set(members[0]) and members[0]["probability"].ndim == 2:
-        probability = np.mean([arrays["probability"] for arrays in members], axis=0)
-        classes = classes or range(probability.shape[1])
-        labels = np.array(classes, dtype=object)[probability.argmax(axis=1)]
-        return pd.DataFrame({"prediction": labels} | {f"p_{c}": probability[:, i] for i, c in enumerate(classes)})
-    columns: dict[str, Any] = {}
-    for name in members[0]:
-        mean = np.mean([arrays[name] for arrays in members], axis=0)
-        flat = mean.reshape(len(mean), -1)
-        columns |= {name if flat.shape[1] == 1 else f"{name}_{i}": flat[:, i] for i in range(flat.shape[1])}
-    return pd.DataFrame(columns)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from paceline.config.reading import MAX_DEPTH
 from paceline.config.suggest import hint
 from paceline.config.tree import Tree, put, to_yaml
 from paceline.errors import ConfigError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GROUPS = ("task", "model", "data", "loss", "training", "tracking", "hpo")
 APPENDED = ("training", "tracking", "hpo")  # no default: a user's option comes after the recipe's values
+MAX_ARGUMENT = 40_000
 CONF = Path(__file__).parent / "conf"
 
 Options = Mapping[str, Mapping[str, Mapping[str, Any]]]  # group -> option -> its content
@@ -37,21 +38,22 @@ def compose(overrides: Sequence[str], options: Options, folders: Sequence[Path] 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    _refuse_missing_groups(overrides, folders)
-    arguments = [str(_parse(text).input_line) for text in overrides]
+    from paceline.config.option_files import SCHEME, register
+
+    register()
+    _refuse_missing_groups(overrides, options, folders)
+    parsed = [_parse(text) for text in overrides]
+    _refuse_what_names_nothing(parsed, options)
+    arguments = [str(override.input_line) for override in parsed]
     with tempfile.TemporaryDirectory(prefix="paceline-conf-") as stubs:
         _write_options(Path(stubs), options)
-        path = ",".join(_quoted(f"file://{folder.resolve()}") for folder in [*folders, Path(stubs)])
+        path = ",".join(_quoted(f"{SCHEME}://{folder.resolve()}") for folder in [*folders, Path(stubs)])
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 composed = hydra_compose("config", overrides=[f"hydra.searchpath=[{path}]", *arguments])
-            tree = OmegaConf.to_container(composed, resolve=True)
-        except (HydraException, OmegaConfBaseException) as error:
+            tree = OmegaConf.to_container(composed, resolve=False)
+        except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
             raise _explain(error, options) from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            raise ConfigError("a YAML option is not valid YAML", where="config folder" if mark is None else str(mark),
-                              got=getattr(error, "problem", None) or str(error)) from None  # fmt: skip
     assert isinstance(tree, dict)
     return {str(name): value for name, value in tree.items() if value is not None}
 
@@ -69,16 +71,29 @@ def _parse(text: str) -> Override:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    _refuse_large(text)
     try:
         parsed = OverridesParser.create().parse_override(_argument(text))
-    except HydraException:
+    except (HydraException, ValueError):  # ValueError: a number of thousands of digits
         raise ConfigError("an argument cannot be parsed", where="command line", got=text,
                           hint="quote values with special characters: 'key=\"some: value\"'") from None  # fmt: skip
+    if "${" in text:
+        raise ConfigError("a config value is never computed: ${...} is not read", where="command line", got=text,
+                          hint="write the value itself")  # fmt: skip
     if parsed.is_sweep_override():
         key = parsed.key_or_group
         raise ConfigError("an argument has several values", where="command line", got=text,
                           hint=f"a list {key}=[...], or a grid of members: members.vary.{key}=[...]")  # fmt: skip
     return parsed
+
+
+def _refuse_large(text: str) -> None:
+    """The parser takes a second for 40,000 characters, and its recursion ends at some hundred brackets."""
+    depths = accumulate((c in "[{(") - (c in "]})") for c in text)
+    if len(text) > MAX_ARGUMENT or max(depths, default=0) > MAX_DEPTH:
+        raise ConfigError("an argument is too long or too deeply nested", where="command line", got=text,
+                          hint=f"at most {MAX_ARGUMENT:,} characters and {MAX_DEPTH} brackets deep; "
+                          "more goes into a YAML option")  # fmt: skip
 
 
 def _argument(text: str) -> str:
@@ -95,13 +110,23 @@ def _argument(text: str) -> str:
     return bare if name in GROUPS else f"++{bare}"
 
 
-def _refuse_missing_groups(overrides: Sequence[str], folders: Sequence[Path]) -> None:
+def _refuse_missing_groups(overrides: Sequence[str], options: Options, folders: Sequence[Path]) -> None:
     """Hydra would take the option of a group that has none at all for a value."""
     for text in overrides:
         group, _, option = text.lstrip("+").partition("=")
-        if group in APPENDED and not any((folder / group).is_dir() for folder in folders):
+        if group in APPENDED and not options.get(group) and not any((folder / group).is_dir() for folder in folders):
             raise ConfigError(f"there is no {group} of that name", where=group, got=option,
                               hint=f"{group}.<key>=..., or your own configs/{group}/{option}.yaml")  # fmt: skip
+
+
+def _refuse_what_names_nothing(overrides: Sequence[Override], options: Options) -> None:
+    """Hydra's own error for `model=null` or `model=3` is a traceback."""
+    for override in overrides:
+        group, value = override.key_or_group, override.value()
+        if group in GROUPS and (value is None or isinstance(value, int | float)):
+            name = override.get_value_string()
+            raise ConfigError(f"there is no {group} of that name", where=group, got=name,
+                              hint=hint(name, options.get(group, ())))  # fmt: skip
 
 
 def _quoted(text: str) -> str:
@@ -132,4 +157,5 @@ def _explain(error: Exception, options: Options) -> ConfigError:
     if "You must specify 'task'" in text:
         names = list(options.get("task", ()))
         return ConfigError("no task was chosen", where="task", hint="task=" + " or task=".join(sorted(names)))
-    return ConfigError("the configuration cannot be composed", where="command line", got=text.splitlines()[0])
+    first = text.strip().partition("\n")[0] or type(error).__name__
+    return ConfigError("the configuration cannot be composed", where="command line", got=first)

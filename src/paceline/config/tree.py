@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from paceline.config.reading import YAML_BYTES, Dumper, parse_yaml, read_text
 from paceline.errors import ConfigError
 
 Tree = dict[str, Any]
@@ -71,14 +72,12 @@ def difference(base: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
 
 
 def read_yaml(path: Path) -> Tree:
-    """Read a mapping from a YAML file (safe loader). Raises ConfigError when it is missing or not a mapping."""
+    """Read a mapping from a YAML file (see `parse_yaml`). Raises ConfigError when it is missing or not a mapping."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        tree = parse_yaml(read_text(path, YAML_BYTES))
+    except OSError as error:
         raise ConfigError("the config file cannot be read", where=str(path), got=str(error)) from None
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise ConfigError("the config file is not valid YAML", where=str(path), got=str(error)) from None
     if not isinstance(tree, dict):
         raise ConfigError("the config file must hold a mapping", where=str(path), got=type(tree).__name__)
@@ -87,5 +86,7 @@ def read_yaml(path: Path) -> Tree:
 
 def to_yaml(tree: Mapping[str, Any]) -> str:
     """Write a plain tree as YAML, keys in their given order."""
-    text: str = yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    text: str = yaml.dump(
+        dict(tree), Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+    )
     return text

@@ -74,9 +74,11 @@ def nearest_keys(where: str, valid: Sequence[str]) -> str:
     """
     section, _, name = where.rpartition(".")
     siblings = sorted({key.rpartition(".")[2] for key in valid if key.rpartition(".")[0] == section})
-    same = sorted({key for key in valid if key.rpartition(".")[2] == name})
+    top = where.partition(".")[0]  # a namesake deep inside another section is a coincidence
+    near = [key for key in valid if key.partition(".")[0] == top or key.count(".") <= max(where.count("."), 1)]
+    same = sorted({key for key in near if key.rpartition(".")[2] == name})
     if same:
         return " or ".join(same)
     if nearest(name, siblings) is not None:
         return f"{section}.{hint(name, siblings)}".lstrip(".")
-    return nearest(name, valid) or hint(name, siblings or valid)
+    return nearest(name, near) or hint(name, siblings or valid)

@@ -15,6 +15,7 @@ from paceline.data.config import DataConfig
 from paceline.data.dataset import Dataset
 from paceline.data.split import Split, make_splits
 from paceline.errors import ConfigError, DataError, PacelineError
+from paceline.losses.config import doubtful
 from paceline.run.blame import defined_at, users_errors, users_line
 from paceline.run.config import RunConfig
 from paceline.run.inputs import InMemory, split_inputs
@@ -22,6 +23,7 @@ from paceline.run.job import Job
 from paceline.run.members import Variant, expand, variants
 from paceline.run.plan import make_plan, members_of
 from paceline.run.recipe import Recipe
+from paceline.run.references import check_references
 from paceline.run.rehearse import rehearse
 from paceline.train.runtime import resolve_device
 from paceline.types import Member, Plan
@@ -45,25 +47,36 @@ class Prepared:
         return difference(_shared(self.config), _shared(job.config))
 
 
-def build(config: RunConfig, recipe: Recipe, *, config_dir: Path | None = None, plan: Plan | None = None) -> Prepared:
+def build(
+    config: RunConfig,
+    recipe: Recipe,
+    *,
+    config_dir: Path | None = None,
+    plan: Plan | None = None,
+    data: Dataset | None = None,
+) -> Prepared:
     """Load, split, audit, span the members and rehearse one evaluation per variant.
 
-    `plan` reuses an earlier plan, if it is for the same members. Raises PacelineError for whatever would fail later
-    because of the input.
+    `plan` reuses an earlier plan, if it is for the same members. `data` is what `data=given` stands for: all members
+    then train in this process, as no other has it. Raises PacelineError for whatever would fail later because of the
+    input.
     """
     points = variants(config, recipe, config_dir)
     if any(point.config.data != config.data for point in points):
         raise ConfigError("the data cannot vary within a run: members would not be comparable", where="members.vary",
                           hint="one run per data set, then paceline compare")  # fmt: skip
-    dataset = load(config.data)
+    dataset = load(config.data) if data is None else data
+    check_references(config.data, dataset)
     if config.data.loader.num_workers:
         LOG.warning("data is in memory: workers are not used")
     splits, checks = _splits(dataset, config)
     jobs = _jobs(points, dataset, splits)
     device = resolve_device(config.device)
     rehearse(jobs, device)
+    for text in filter(None, {doubtful(point.config.loss): None for point in points}):
+        LOG.warning(text)
     if plan is None or members_of(plan) != {job.member.id for job in jobs}:
-        plan = make_plan(jobs, device)
+        plan = make_plan(jobs, device, workers=data is None)
     return Prepared(config=config, plan=plan, jobs=jobs, dataset=dataset, splits=splits, checks=checks)
 
 
@@ -78,6 +91,8 @@ def load(config: DataConfig) -> Dataset:
             raise
         within = f": {error.where}" * bool(error.where)
         raise DataError(error.what, where=line + within, got=error.got or None, hint=error.hint) from error
+    except MemoryError as error:
+        raise DataError("there is not enough memory for the data", where=name, got=str(error)) from error
     except Exception as error:
         line = users_line(error)
         if not line and type(config).__module__.startswith("paceline."):
@@ -115,8 +130,9 @@ def _jobs(points: Sequence[Variant], dataset: Dataset, splits: Sequence[Split]) 
 def member_job(member: Member, config: RunConfig, inputs: InMemory) -> Job:
     """Return the job of one member: model, loss and task built from its own config."""
     spec = inputs.spec
+    counts = inputs.dataset.spec(inputs.trained(config.training)).class_counts  # what the loss will see
     with users_errors("the loss cannot be built", f"loss={config.loss.name}"):
-        loss = config.loss.build(spec)
+        loss = config.loss.build(replace(spec, class_counts=counts))
     with users_errors("the task cannot be built", f"task={config.task.name}"):
         task = config.task.build(spec, loss)
     return Job(member=member, config=config, inputs=inputs, task=task, build_model=partial(config.model.build, spec))

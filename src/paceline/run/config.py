@@ -21,7 +21,6 @@ from paceline.track.config import TrackerConfig
 from paceline.train.config import MembersConfig, NumericsConfig, TrainingConfig
 
 CHOICES = ("task", "model", "data", "loss")
-GIVEN = "given"  # the name of a task, data or loss that came as a Python object
 
 
 class RunConfig(Section):
@@ -56,7 +55,7 @@ def resolve(tree: Mapping[str, Any], recipe: Recipe) -> RunConfig:
     for group in CHOICES:
         sections[group] = _choice(group, _mapping(tree, group), recipe, known)
     sections |= plain_sections(tree, known)
-    sections["tracking"] = _tracking(_mapping(tree, "tracking"), recipe)
+    sections["tracking"] = tracking_sections(tree, recipe.sections("tracking"))
     rest = {key: tree[key] for key in ("schema_version", "device") if key in tree}
     return validate(RunConfig, {**sections, **rest})
 
@@ -95,13 +94,14 @@ def _choice(group: str, tree: Mapping[str, Any], recipe: Recipe, known: Sequence
     return validate(section, tree, group, known)
 
 
-def _tracking(tree: Mapping[str, Any], recipe: Recipe) -> dict[str, Section]:
-    known = recipe.sections("tracking")
-    for name in tree:
+def tracking_sections(tree: Mapping[str, Any], known: Mapping[str, type[TrackerConfig]]) -> dict[str, Section]:
+    """Judge the section `tracking`, an entry per tracker."""
+    chosen = _mapping(tree, "tracking")
+    for name in chosen:
         if name not in known:
-            raise ConfigError("there is no tracker of that name", where=f"tracking.{name}", got=tree[name],
-                              hint=hint(name, known) if known else "trackers come from a --use file")  # fmt: skip
-    return {name: validate(known[name], _mapping(tree, name, "tracking."), f"tracking.{name}") for name in tree}
+            raise ConfigError("there is no tracker of that name", where=f"tracking.{name}", got=chosen[name],
+                              hint=hint(name, known))  # fmt: skip
+    return {name: validate(known[name], _mapping(chosen, name, "tracking."), f"tracking.{name}") for name in chosen}
 
 
 def _mapping(tree: Mapping[str, Any], key: str, prefix: str = "") -> Mapping[str, Any]:

@@ -37,18 +37,19 @@ class Facts:
         return 6.0 * self.parameters * self.positions / rate
 
 
-def eager_seconds(facts: Facts) -> float:
-    """All members one after another."""
+def eager_seconds(facts: Facts, processes: int = 1) -> float:
+    """All members one after another, in `processes` workers side by side."""
     step = EAGER_US + EAGER_RECURRENT_US * facts.time_steps + facts.work_us
-    return step * facts.steps * facts.members / 1e6
+    each = step * facts.steps / 1e6
+    return each * facts.members if processes == 1 else -(-facts.members // processes) * (each + WORKER_SECONDS)
 
 
-def cohort_seconds(facts: Facts, processes: int, *, compiled: bool) -> float:
-    """All members in `processes` cohorts side by side, start-up and compilation included."""
-    width = -(-facts.members // processes)
+def cohort_seconds(facts: Facts, cohorts: int, processes: int, *, compiled: bool) -> float:
+    """All members in `cohorts` of equal size, `processes` of them side by side; start-up and compilation included."""
+    width = -(-facts.members // cohorts)
     if compiled:
         step = COMPILED_US + width * (COMPILED_MEMBER_US + facts.work_us)
     else:
         step = PLAIN_US + PLAIN_RECURRENT_US * facts.time_steps + width * facts.work_us
     start = (COMPILE_SECONDS if compiled else 0.0) + (WORKER_SECONDS if processes > 1 else 0.0)
-    return start + step * facts.steps / 1e6
+    return -(-cohorts // processes) * (start + step * facts.steps / 1e6)

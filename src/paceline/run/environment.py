@@ -9,12 +9,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from paceline.run.scope import processor, scope_of
+
+if TYPE_CHECKING:
+    from paceline.types import Plan
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pydantic", "hydra-core")
 
 
-def describe(command: Sequence[str], used: Sequence[Path]) -> dict[str, Any]:
+def describe(command: Sequence[str], used: Sequence[Path], plan: Plan) -> dict[str, Any]:
     """Return the environment as plain values. `used` are the files given with `--use`; their SHA-256 is recorded."""
     from paceline.run.use import file_sha256
 
@@ -25,21 +30,14 @@ def describe(command: Sequence[str], used: Sequence[Path]) -> dict[str, Any]:
         "torch": importlib.metadata.version("torch"),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
+        "scope": scope_of(plan),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
         "command": list(command),
         "use": [{"file": path.name, "sha256": file_sha256(path)} for path in used],
     }
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _git_commit() -> str | None:

@@ -4,36 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paceline.checkpoint.store import Store
+from paceline.config.tree import put
 from paceline.data.fingerprint import part_fingerprint
 from paceline.errors import InterruptedRunError
-from paceline.launch.workers import Event, Worker, explain, run_workers
+from paceline.launch.workers import Event, Worker, died, explain, how_it_died, run_workers
 from paceline.run.assemble import assemble
-from paceline.run.folder import Run, write_json
+from paceline.run.folder import Run
 from paceline.run.inputs import InMemory
+from paceline.run.lineage import NOTHING_ELSE, Origin, origin
 from paceline.run.openings import record_opening
+from paceline.run.outcome import is_done, note_death, note_end
+from paceline.run.plan import change_plan
 from paceline.run.publish import publish_member
+from paceline.run.shared import shared_data
 from paceline.run.summary import finish
 from paceline.track.journal import Journal, from_row, read_journal
 from paceline.track.queue import TrackerQueue
 from paceline.train.cohort import CohortTraining, Trainee
-from paceline.train.control import LoopControl
+from paceline.train.control import LoopControl, Stopped
 from paceline.train.learner import GradientLearner
 from paceline.train.runtime import resolve_device, session
 from paceline.train.saving import Saver
-from paceline.types import Cohort, Consumer, Plan, Record, Stateful
+from paceline.train.witness import Witness
+from paceline.types import Cohort, Consumer, Record, Stateful
 
 if TYPE_CHECKING:
     from paceline.run.build import Prepared
     from paceline.run.job import Job
+
+
+LOG = logging.getLogger("paceline")
+SAVED = "interrupted: the state is saved"
+IDLE = "interrupted, where there was nothing to save"
+UNSAVED = "interrupted, and the last save failed: a resume goes on from the one before"
 
 
 class Observer(Protocol):
@@ -75,46 +89,62 @@ def execute(
     status = "failed"
     try:
         plan = prepared.plan
-        left = [cohort for cohort in plan.cohorts if not _is_done(run, cohort)]
+        left = [cohort for cohort in plan.cohorts if not is_done(run, cohort)]
         for cohort in plan.cohorts:
             if cohort not in left:
                 observer.end(cohort.id, skipped=True)
         if plan.processes > 1 and len(left) > 1 and not callbacks:
-            _in_workers(run, plan, left, use, trackers, control, observer)
+            _in_workers(run, prepared, left, use, trackers, control, observer)
         else:
             with session(prepared.config.numerics, plan.threads):
                 for cohort in left:
-                    _Worker(run, prepared, cohort, callbacks, trackers, control, observer).train()
+                    _Worker(run, prepared, cohort, callbacks, trackers, control, observer,
+                            partial(change_plan, run)).train()  # fmt: skip
         finish(run, prepared)
         trackers.artefact("summary.json", run.path / "summary.json")
         status = "finished"
-    except InterruptedRunError:
+    except InterruptedRunError as error:
         status = "interrupted"
-        raise _interrupted(run, control, use) from None
+        raise _interrupted(run, control, use, error.what) from None
+    except Stopped:
+        status = "interrupted"
+        raise _interrupted(run, control, use, IDLE) from None
+    except KeyboardInterrupt:  # in a notebook
+        status = "interrupted"
+        raise
     finally:
         trackers.close(status)
 
 
-def train_cohort(run: Run, prepared: Prepared, cohort_id: str, *, control: LoopControl, observer: Observer) -> None:
-    """Train one cohort of a run in this process: what a worker does."""
+def train_cohort(
+    run: Run,
+    prepared: Prepared,
+    cohort_id: str,
+    *,
+    control: LoopControl,
+    observer: Observer,
+    changed: Callable[[Mapping[str, Any]], None],
+) -> None:
+    """Train one cohort of a run in this process: what a worker does. `changed` is told of a change of the plan."""
     (cohort,) = [cohort for cohort in prepared.plan.cohorts if cohort.id == cohort_id]
-    if _is_done(run, cohort):
+    if is_done(run, cohort):
         observer.end(cohort.id, skipped=True)
         return
     with session(prepared.config.numerics, prepared.plan.threads):
-        _Worker(run, prepared, cohort, (), TrackerQueue({}), control, observer).train()
+        _Worker(run, prepared, cohort, (), TrackerQueue({}), control, observer, changed).train()
 
 
 def _in_workers(
     run: Run,
-    plan: Plan,
+    prepared: Prepared,
     left: Sequence[Cohort],
     use: Sequence[Path],
     trackers: TrackerQueue,
     control: LoopControl,
     observer: Observer,
 ) -> None:
-    """Train cohorts in worker processes and pass on what they report."""
+    """Train cohorts in worker processes and pass on what they report. One that dies twice costs its members only."""
+    plan = prepared.plan
     cohorts = {cohort.id: (number, cohort) for number, cohort in enumerate(plan.cohorts, start=1)}
     options = [text for path in use for text in ("--use", str(path))]
     options += [] if trackers.any else ["--thin"]
@@ -129,14 +159,23 @@ def _in_workers(
             for row in event["records"]:
                 trackers.put(from_row(row))
                 observer.record(name, from_row(row))
+        elif event["event"] == "changed":
+            change_plan(run, event["change"])
+        elif event["event"] == "warning":
+            LOG.warning("%s", event["text"])
         else:
             observer.end(name, event["skipped"])
 
-    failed = run_workers(workers, plan.processes, handle, lambda: bool(control.interrupted))
+    with shared_data(run, prepared):
+        failed = run_workers(workers, plan.processes, handle, control)
     if control.interrupted:
         raise _interrupted(run, control)
-    if failed:
-        raise explain(failed[0])
+    refused = [worker for worker in failed if not died(worker)]
+    if refused or len(failed) == len(plan.cohorts):
+        raise explain((refused or failed)[0])
+    for worker in failed:
+        note_death(run, prepared, cohorts[worker.name][1], how_it_died(worker))
+        observer.end(worker.name, skipped=False)
 
 
 class _Worker:
@@ -151,20 +190,32 @@ class _Worker:
         trackers: TrackerQueue,
         control: LoopControl,
         observer: Observer,
+        changed: Callable[[Mapping[str, Any]], None],
     ) -> None:
         jobs = {job.member.id: job for job in prepared.jobs}
         self._run, self._plan, self._cohort = run, prepared.plan, cohort
+        self._changed = changed  # told of a change of the plan
         self._jobs = tuple(jobs[member] for member in cohort.members)
         self._callbacks, self._trackers, self._control, self._observer = callbacks, trackers, control, observer
 
     def train(self) -> None:
         """Restore, train, publish, mark as done. Raises InterruptedRunError when told to stop."""
+        try:
+            self._train()
+        finally:
+            self._control.attended = False
+
+    def _train(self) -> None:
         training, device = self._jobs[0].config.training, resolve_device(self._plan.device)
         with closing(Journal(self._run.path / "logs", self._cohort.id)) as journal:
-            saver = Saver(self._store(), training.save, self._beside(journal), identity(self._jobs))
+            belongs_to = identity(self._jobs, origin(self._run))
+            saver = Saver(self._store(), training.save, self._beside(journal), belongs_to, journal.sync)
             learner = GradientLearner(saver=saver, control=self._control)
             opened = partial(_record_test, self._run, self._jobs[0])
-            data = assemble(self._cohort, self._jobs, device, opened)
+            data = assemble(self._cohort, self._jobs, device, opened, self._uncompiled)
+            if training.log_batches:
+                path = self._run.path / "logs" / f"{self._cohort.id}.batches"
+                data = replace(data, feed=Witness(data.feed, path))
             trainees = [Trainee(member=job.member, training=job.config.training) for job in self._jobs]
             if not learner.prepare(data, trainees):
                 journal.restart()
@@ -172,14 +223,20 @@ class _Worker:
             assert trained is not None
             number, of = self._plan.cohorts.index(self._cohort) + 1, len(self._plan.cohorts)
             self._observer.start(self._cohort, number, of, training.num_epochs, trained.epoch(0))
-            for record in learner.fit(data, trainees):
-                self._consume(record, journal)
-            journal.state_dict()  # durable before the cohort counts as done
+            with closing(learner.fit(data, trainees)) as records:  # which waits for a save under way
+                for record in records:
+                    self._consume(record, journal)
+            journal.finish()  # before the cohort counts as done
+        if saver.failure is not None:
+            LOG.warning("the last save of %s failed: %s", self._cohort.id, saver.failure.in_short)
         self._publish(trained)
         if self._control.interrupted:
-            raise _interrupted(self._run, self._control)
-        write_json(_done(self._run, self._cohort), _outcome(trained))
+            raise _interrupted(self._run, self._control, what=SAVED if saver.failure is None else UNSAVED)
+        note_end(self._run, self._cohort, trained)
         self._observer.end(self._cohort.id, skipped=False)
+
+    def _uncompiled(self, step: int, reason: str) -> None:
+        self._changed({"cohort": self._cohort.id, "step": step, "compile": False, "reason": reason})
 
     def _store(self) -> Store:
         return Store(self._run.path / "checkpoints" / self._cohort.id)
@@ -197,23 +254,30 @@ class _Worker:
 
     def _publish(self, trained: CohortTraining) -> None:
         rows = list(read_journal(self._run.path / "logs" / f"{self._cohort.id}.jsonl"))
+        if self._control.interrupted:  # predictions come when the final evaluation is whole
+            rows = [row for row in rows if row["split"] in ("train", "val")]
         for k, job in enumerate(self._jobs):
             publish_member(self._run.member_folder(job.member.id), job, trained, k, rows)
 
 
-def _interrupted(run: Run, control: LoopControl, use: Sequence[Path] = ()) -> InterruptedRunError:
+def _interrupted(run: Run, control: LoopControl, use: Sequence[Path] = (), what: str = SAVED) -> InterruptedRunError:
     command = ["paceline", "resume", str(run.path), *(word for path in use for word in ("--use", str(path)))]
-    return InterruptedRunError("interrupted: the state is saved", hint=shlex.join(command),
-                               exit_code=control.interrupted)  # fmt: skip
+    return InterruptedRunError(what, hint=shlex.join(command), exit_code=control.interrupted)
 
 
-def identity(jobs: Sequence[Job]) -> dict[str, str]:
-    """Return what a checkpoint belongs to: config, data and split of its members. A state of another is refused."""
+def identity(jobs: Sequence[Job], made_with: Origin = NOTHING_ELSE) -> dict[str, str]:
+    """Return what a checkpoint belongs to: config, data and split of its members. A state of another is refused.
+
+    made_with: what the run had when it was made, where it has other values now.
+    """
     trees = [{name: value for name, value in job.config.tree().items() if name != "members"} for job in jobs]
+    for tree in trees:
+        for key, value in made_with.config.items():
+            put(tree, key, value)
     splits = [job.inputs.split for job in jobs if isinstance(job.inputs, InMemory)]
     found = {"config": _digest(trees)}
     if splits:
-        found["data"] = splits[0].fingerprint
+        found["data"] = made_with.data or splits[0].fingerprint
         found["split"] = _digest([[s.train.tolist(), s.val.tolist(), s.test.tolist()] for s in splits])
     return found
 
@@ -227,22 +291,3 @@ def _record_test(run: Run, job: Job) -> None:
     if isinstance(job.inputs, InMemory):
         mark = part_fingerprint(job.inputs.dataset, job.inputs.split.test)
         record_opening(run, fingerprint=mark, by="train")
-
-
-def _outcome(trained: CohortTraining) -> dict[str, Any]:
-    members = zip(trained.members, trained.progress, trained.selectors, strict=True)
-    return {
-        "schema_version": 1,
-        "members": [
-            {"id": name, "status": str(p.status), "reason": p.reason, "selection": selector.record()}
-            for name, p, selector in members
-        ],
-    }
-
-
-def _done(run: Run, cohort: Cohort) -> Path:
-    return run.path / "logs" / f"{cohort.id}.done"
-
-
-def _is_done(run: Run, cohort: Cohort) -> bool:
-    return _done(run, cohort).is_file()

@@ -2,7 +2,7 @@
 
 config.yaml plan.json environment.json splits.json summary.json members.csv log.jsonl timing.csv report.html
 checkpoints/<cohort>/step-<n>/   logs/<cohort>.jsonl, .timing.csv, .done
-members/<id>/ overrides.yaml history.csv history.json best.pt latest.pt predictions.npz
+members/<id>/ overrides.yaml history.csv history.json best.pt latest.pt predictions.npz decision.json (where asked for)
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paceline.checkpoint.files import write_text_atomic
+from paceline.checkpoint.files import make_folder, sync_folder, write_text_atomic
+from paceline.config.reading import parse_json, read_text
 from paceline.config.tree import Tree, read_yaml, to_yaml
-from paceline.errors import RunError
+from paceline.errors import CheckpointCorruptError, RunError
+from paceline.run.contained import refuse_foreign_entries
+from paceline.run.schemas import check_schema
 
 MADE_WITH = "config.yaml"
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)  # no names of files on Windows
 
 
 class Run:
@@ -62,10 +67,26 @@ class Run:
         return self.read_json(f"members/{self._member(member)}/history.json")
 
     def best(self, member: str | None = None) -> dict[str, Any]:
-        """Load `best.pt` of one member: weights on the CPU, config, selection, split, classes, scaler."""
+        """Load `best.pt` of one member: weights on the CPU, config, selection, split, classes, scaler.
+
+        Raises CheckpointCorruptError for a file that is damaged, or of another member.
+        """
         from paceline.checkpoint.store import read_state
 
-        return read_state(self.member_folder(self._member(member)) / "best.pt")
+        name = self._member(member)
+        path = self.member_folder(name) / "best.pt"
+        cohorts = [c["id"] for c in self.read_json("plan.json")["cohorts"] if name in c["members"]]
+        hint = f"delete {self.path}/logs/{cohorts[0]}.done; paceline resume {self.path} then derives the file again"
+        try:
+            state = read_state(path)
+        except CheckpointCorruptError as error:
+            raise CheckpointCorruptError(error.what, where=error.where, got=error.got, hint=hint) from error
+        check_schema(state, path.name, str(path))
+        found = (state.get("member"), state.get("kind", "best"))
+        if found != (name, "best"):
+            raise CheckpointCorruptError("the file is not what its name says", where=str(path),
+                                         got=f"{found[1]} of {found[0]}", hint=hint)  # fmt: skip
+        return state
 
     def member_config(self, member: str) -> Tree:
         """Return a member's resolved config: the run's, with its own differences laid over it."""
@@ -81,7 +102,7 @@ class Run:
         """Read one of the run's JSON files. Raises RunError when it is missing or damaged."""
         path = self.path / name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(read_text(path))
         except FileNotFoundError:
             raise RunError(
                 f"the run has no {name}",
@@ -92,6 +113,7 @@ class Run:
             raise RunError(f"{name} of the run cannot be read", where=str(path), got=str(error)) from None
         if not isinstance(content, dict):
             raise RunError(f"{name} of the run is damaged", where=str(path), got=type(content).__name__)
+        check_schema(content, name, str(path))
         return content
 
     def is_run(self) -> bool:
@@ -107,11 +129,12 @@ class Run:
 
 
 def open_run(path: Path | str) -> Run:
-    """Return the run in a folder. Raises RunError when there is none."""
+    """Return the run in a folder. Raises RunError when there is none, or something in it leads out of it."""
     run = Run(path)
     if not run.is_run():
         what = "this folder is not a run" if run.path.is_dir() else "there is no such run"
         raise RunError(what, where=str(path), hint="a folder that holds config.yaml, such as runs/<name>")
+    refuse_foreign_entries(run.path)
     return run
 
 
@@ -122,7 +145,7 @@ def new_name(task: str, model: str) -> str:
 
 def check_name(name: str) -> str:
     """Return the name. Raises RunError unless it is one plain path component."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name) or _DEVICE.fullmatch(name):
         raise RunError("a run's name must be letters, digits, dots, dashes and underscores", where="--name", got=name,
                        hint="--name demo (the folder is chosen with --runs)")  # fmt: skip
     return name
@@ -140,10 +163,13 @@ def claim(runs: Path, name: str, *, overwrite: bool) -> Path:
 
 
 def create(path: Path, texts: Mapping[str, str]) -> Run:
-    """Make the run folder with its first files, in one rename: it is there whole or not at all."""
+    """Make the run folder with its first files, in one rename: it is there whole or not at all.
+
+    Where it replaces another, this is put aside: call it within `replacing`.
+    """
     making = path.parent / f".{path.name}.{os.getpid()}.making"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         shutil.rmtree(making, ignore_errors=True)
         for name, text in texts.items():
             target = making / name
@@ -151,18 +177,36 @@ def create(path: Path, texts: Mapping[str, str]) -> Run:
             write_text_atomic(target, text)
         for folder in ("checkpoints", "logs", "members"):
             (making / folder).mkdir(exist_ok=True)
+        for folder in ("members", "."):  # names are durable too, or a power cut takes a run and its checkpoints
+            sync_folder(making / folder)
         if path.exists():
-            replaced = path.parent / f".{path.name}.{os.getpid()}.replaced"
-            path.rename(replaced)
-            making.rename(path)
-            shutil.rmtree(replaced)
-        else:
-            making.rename(path)
+            path.rename(_aside(path))
+        making.rename(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise RunError("the run folder cannot be made", where=str(path), got=str(error)) from None
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return Run(path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[None]:
+    """A run that `create` replaces inside is removed at the end, or put back where anything inside raises."""
+    aside, was_there = _aside(path), path.exists()
+    try:
+        yield
+    except BaseException:
+        if aside.exists() or not was_there:  # nothing is trained yet, and the name would be taken
+            shutil.rmtree(path, ignore_errors=True)
+        if aside.exists():
+            aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.parent / f".{path.name}.{os.getpid()}.replaced"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import copy
+import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
+from paceline.config.reading import parse_json, read_text
 from paceline.config.tree import flatten
-from paceline.data.rows import RowFeed, RowPass, Rows
-from paceline.errors import ModelError, RunError
-from paceline.models.vectorise import is_recurrent, why_not
-from paceline.run.costs import Facts, cohort_seconds, eager_seconds
+from paceline.errors import RunError
+from paceline.run.buckets import batches_of
+from paceline.run.folder import Run, write_json
 from paceline.run.inputs import InMemory
-from paceline.train.engine_cohort import CohortEngine
+from paceline.run.schemas import check_schema
+from paceline.run.ways import Costs, Estimated, Way, ways
 from paceline.train.learner import seeded_model
 from paceline.types import Cohort, Plan
 
 if TYPE_CHECKING:
-    from paceline.run.config import RunConfig
     from paceline.run.job import Job
 
 # What may differ between members of one cohort; everything else they share.
@@ -30,29 +32,28 @@ FREE = (
     "training.learning_rate", "training.weight_decay", "training.num_epochs", "training.schedule.",
     "training.selection.", "training.early_stopping.", "training.gradient_clip.value", "model.dropout",
 )  # fmt: skip
+LOG = logging.getLogger("paceline")
 MOST_THREADS_FLOPS = 2e9  # from here on one step is enough work for all cores
 
 
-def make_plan(jobs: Sequence[Job], device: torch.device, *, workers: bool = True) -> Plan:
+def make_plan(jobs: Sequence[Job], device: torch.device, *, workers: bool = True, costs: Costs | None = None) -> Plan:
     """Return the plan for the members, in cohorts of equal shape. `workers=False` keeps all in this process.
 
     Raises ModelError where `training.engine=cohort` is asked for and cannot be had.
     """
     config = jobs[0].config
     cores = (os.cpu_count() or 1) if workers and device.type == "cpu" else 1
+    processes = cores if config.training.processes == "auto" else config.training.processes
     cohorts: list[Cohort] = []
+    used = 1
     for group in _groups(jobs):
-        cohorts += _cohorts(group, device, _processes(config, cores))
+        way = min(ways(group, device, processes, costs or Estimated()), key=lambda way: way.seconds)
+        cohorts += _split(group, way, batches_of(group[0], device))
+        used = max(used, way.processes)
     threads = config.numerics.threads
-    processes = min(_processes(config, cores), len([c for c in cohorts if c.engine == "cohort"]) or 1)
     if threads == "auto":
-        threads = (os.cpu_count() or 1) if processes == 1 and _flops(jobs[0]) > MOST_THREADS_FLOPS else 1
-    return Plan(cohorts=tuple(cohorts), device=str(device), threads=threads, processes=processes)
-
-
-def _processes(config: RunConfig, cores: int) -> int:
-    wanted = config.training.processes
-    return cores if wanted == "auto" else wanted
+        threads = (os.cpu_count() or 1) if used == 1 and _flops(jobs[0]) > MOST_THREADS_FLOPS else 1
+    return Plan(cohorts=tuple(cohorts), device=str(device), threads=threads, processes=min(used, len(cohorts)))
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -76,93 +77,18 @@ def _hashable(task: object) -> object:
     return task
 
 
-def _cohorts(jobs: Sequence[Job], device: torch.device, processes: int) -> list[Cohort]:
-    """Choose engine, compilation and width for members of equal shape."""
-    training = jobs[0].config.training
-    model = seeded_model(jobs[0].build_model, jobs[0].member)
-    reason = _why_not(jobs[0], model)
-    eager = [Cohort(id=job.member.id, members=(job.member.id,)) for job in jobs]
-    if training.engine == "cohort" and reason is not None:
-        raise ModelError(f"these members cannot train as one cohort: {reason}", where="training.engine", got="cohort",
-                         hint="training.engine=auto")  # fmt: skip
-    if training.engine == "eager" or reason is not None:
-        return eager
-    facts = _facts(jobs, model)
-    compiled = {"auto": [False, True], True: [True], False: [False]}[training.compile]
-    if facts.time_steps and training.compile == "auto":
-        compiled = [False]  # unrolled over time, compiling takes longer than it saves
-    if training.compile is not False and device.type == "mps":
-        compiled = [False]
-    most = min(processes, len(jobs))
-    counts = range(1, most + 1) if training.processes == "auto" else [most]
-    ways = {(count, c): cohort_seconds(facts, count, compiled=c) for count in counts for c in compiled}
-    best = min(ways, key=lambda way: ways[way])
-    if training.engine == "auto" and not _worth_it(facts, model, device, ways[best]):
-        return eager
-    return _split(jobs, *best)
-
-
-def _worth_it(facts: Facts, model: torch.nn.Module, device: torch.device, seconds: float) -> bool:
-    if device.type == "cpu" and any(isinstance(module, torch.nn.LSTM) for module in model.modules()):
-        return False  # the native LSTM runs at the matrix limit already
-    return seconds < eager_seconds(facts)
-
-
-def _split(jobs: Sequence[Job], processes: int, compiled: bool) -> list[Cohort]:
-    width = -(-len(jobs) // processes)
-    parts = [jobs[i : i + width] for i in range(0, len(jobs), width)]
+def _split(jobs: Sequence[Job], way: Way, batches: str) -> list[Cohort]:
+    if not way.cohorts:
+        return [Cohort(id=job.member.id, members=(job.member.id,), batches=batches) for job in jobs]
+    ends = [round(len(jobs) * i / way.cohorts) for i in range(way.cohorts + 1)]  # sizes differ by one at most
+    parts = [jobs[a:b] for a, b in pairwise(ends)]
     return [
         Cohort(
             id=part[0].member.id if len(part) == 1 else f"{part[0].member.id}-to-{part[-1].member.id}",
-            members=tuple(job.member.id for job in part), engine="cohort", compile=compiled,
+            members=tuple(job.member.id for job in part), engine="cohort", compile=way.compiled, batches=batches,
         )
         for part in parts
     ]  # fmt: skip
-
-
-def _why_not(job: Job, model: torch.nn.Module) -> str | None:
-    """Say why a member cannot be vectorised, or None."""
-    training = job.config.training
-    if not isinstance(job.inputs, InMemory):
-        return "a DataLoader's batches are not in memory"
-    if training.amp.enabled is True and training.amp.dtype == "float16":
-        return "float16 scaling is per optimizer, not per member"
-    if training.selection.keep_optimizer:
-        return "training.selection.keep_optimizer keeps one optimizer's state"
-    return why_not(model) or _trial(job, model)
-
-
-def _trial(job: Job, model: torch.nn.Module) -> str | None:
-    """Make one step of two copies on two samples: a forward of the user's own may do what no class tells."""
-    assert isinstance(job.inputs, InMemory)
-    rows = job.inputs.split.train[:2]
-    table = {name: torch.from_numpy(column[rows]) for name, column in job.inputs.dataset.columns.items()}
-    device, twice = torch.device("cpu"), [Rows(member=job.member, rows=np.arange(len(rows)))] * 2
-    try:
-        engine = CohortEngine(
-            [model, copy.deepcopy(model)], [job.task] * 2, [job.config.training] * 2, [job.member] * 2, table,
-            {"val": RowPass([np.arange(len(rows))] * 2, 2, device)}, device, compiled=False,
-        )  # fmt: skip
-        engine.step(RowFeed(twice, 2, 1, device).group(0), [0.0, 0.0], 0)
-        engine.evaluate("val", [0, 1])
-    except Exception as error:  # a foreign forward can raise anything; the eager engine then shows it as its own
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    return None
-
-
-def _facts(jobs: Sequence[Job], model: torch.nn.Module) -> Facts:
-    training = jobs[0].config.training
-    shape = jobs[0].inputs.spec.shapes["x"]
-    size = max(len(job.inputs.split.train) for job in jobs if isinstance(job.inputs, InMemory))
-    time_steps = shape[0] if is_recurrent(model) and len(shape) > 1 else 0
-    batches = -(-size // training.batch_size)
-    return Facts(
-        parameters=sum(p.numel() for p in model.parameters()),
-        positions=training.batch_size * (shape[0] if len(shape) > 1 else 1),
-        time_steps=time_steps,
-        members=len(jobs),
-        steps=training.num_epochs * -(-batches // training.gradient_accumulation_steps),
-    )
 
 
 def _flops(job: Job) -> float:
@@ -187,10 +113,34 @@ def plan_from_json(content: Mapping[str, Any], where: str) -> Plan:
     """Read a plan back. Raises RunError when it is not one."""
     try:
         cohorts = tuple(
-            Cohort(id=c["id"], members=tuple(c["members"]), engine=c["engine"], compile=c["compile"])
+            Cohort(id=c["id"], members=tuple(c["members"]), engine=c["engine"], compile=c["compile"],
+                   batches=c.get("batches", "whole"))
             for c in content["cohorts"]
-        )
+        )  # fmt: skip
         rest = {key: value for key, value in content.items() if key not in ("cohorts", "changes")}
-        return Plan(cohorts=cohorts, changes=tuple(content["changes"]), **rest)
+        plan = Plan(cohorts=cohorts, changes=tuple(content["changes"]), **rest)
     except (KeyError, TypeError) as error:
         raise RunError("the plan cannot be read", where=where, got=repr(error)) from None
+    twice = [id for id, times in Counter(m for c in cohorts for m in c.members).items() if times > 1]
+    twice += [id for id, times in Counter(c.id for c in cohorts).items() if times > 1]
+    if twice:
+        raise RunError("the plan names a member or cohort twice", where=where, got=twice[0])
+    return plan
+
+
+def read_plan(path: Path) -> Plan:
+    """Read the plan in a file of its own. Raises RunError when it is none."""
+    try:
+        content = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
+        raise RunError("the plan cannot be read", where=str(path), got=str(error)) from None
+    check_schema(content, "plan.json", where=str(path))
+    return plan_from_json(content, where=str(path))
+
+
+def change_plan(run: Run, change: Mapping[str, Any]) -> None:
+    """Write down that a cohort (`cohort`) goes on uncompiled from a `step` on; whoever resumes keeps to it."""
+    LOG.warning("%s: the step cannot be compiled and runs as it is: %s", change["cohort"], change["reason"])
+    plan = plan_from_json(run.read_json("plan.json"), where=str(run.path / "plan.json"))
+    cohorts = tuple(replace(c, compile=False) if c.id == change["cohort"] else c for c in plan.cohorts)
+    write_json(run.path / "plan.json", plan_to_json(replace(plan, cohorts=cohorts, changes=(*plan.changes, change))))

@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from paceline.evaluate.bootstrap import SampleInterval, sample_intervals
+from paceline.evaluate.decisions import CALIBRATED, CHANGED, TUNED
 from paceline.evaluate.ensemble import greedy, mean_of, same_samples
 from paceline.evaluate.predictions import Predictions, metrics_of, pooled, read_predictions
 
 if TYPE_CHECKING:
     from paceline.run.build import Prepared
+    from paceline.run.decide import After
     from paceline.run.folder import Run
 
 Row = Mapping[str, Any]  # a member's line of the summary
@@ -33,8 +35,19 @@ def stored_predictions(run: Run, prepared: Prepared, members: Sequence[Row]) -> 
     return stored
 
 
-def add_sample_intervals(metrics: Mapping[str, dict[str, Any]], members: Sequence[Row], stored: Stored) -> None:
+def of_kind(after: After, kind: str) -> Stored:
+    """Return the members' predictions after one kind of decision, of those that have it."""
+    return {
+        member: {part: found[kind] for part, found in parts.items() if kind in found} for member, parts in after.items()
+    }
+
+
+def add_sample_intervals(
+    metrics: Mapping[str, dict[str, Any]], members: Sequence[Row], stored: Stored, kind: str = ""
+) -> None:
     """Add `ci95_samples` and `method_samples` to each metric that the members' predictions give.
+
+    kind: `stored` are predictions after that kind of decision, for the metrics named after it.
 
     The folds of one seed are pooled: `pooled` is then the metric over all their samples, the mean over seeds, which the
     interval is of. A metric that the predictions do not give as the run recorded it (another definition) is left out.
@@ -42,9 +55,9 @@ def add_sample_intervals(metrics: Mapping[str, dict[str, Any]], members: Sequenc
     for part in ("val", "test"):
         own = _of_part(members, stored, part)
         together = pooled((row["seed"], each) for row, each in own)
-        agreed = _agreed(own, part)
+        agreed = _agreed(own, part, kind)
         for name, found in sample_intervals(together).items():
-            row = metrics.get(f"{part}_{name}")
+            row = metrics.get(_named(part, name, kind))
             if row is None or name not in agreed:
                 continue
             folds_joined = len(together) < len(own)
@@ -60,14 +73,22 @@ def interval_values(found: SampleInterval, n: int = 1, of: str = "members") -> d
     return {"ci95_samples": None if found.low is None else [found.low, found.high], "method_samples": method}
 
 
-def ensembles(members: Sequence[Row], stored: Stored, leading: str, metric: str) -> dict[str, Any]:
+def ensembles(
+    members: Sequence[Row], stored: Stored, leading: str, metric: str, after: After | None = None
+) -> dict[str, Any]:
     """Return `mean` over the leading variant's members and `greedy` over all, each with its metrics; {} for one member.
 
     The folds of one (variant, seed) are one candidate: on validation its pooled predictions, on test the mean of its
     folds. `metric` chooses greedily where predictions give it, else log-loss or RMSE does. `members_mean` is the mean
     of the same metric over the candidates that the ensemble is made of.
+
+    after: predictions after the members' decisions. Where there are calibrated probabilities they are averaged instead
+    of the raw ones, and `probabilities` says so. The metrics that tuned thresholds change are there a second time,
+    named after them, for the mean of the weighted probabilities.
     """
-    entries = _entries(members, stored)
+    calibrated, tuned = (of_kind(after or {}, kind) for kind in (CALIBRATED, TUNED))
+    plain = _overlaid(stored, calibrated)
+    entries = _entries(members, plain)
     lead = [entry for entry in entries if entry["variant"] == leading]
     made: dict[str, Any] = {}
     if len(lead) > 1 or any(len(entry["test"]) > 1 for entry in lead):
@@ -75,7 +96,25 @@ def ensembles(members: Sequence[Row], stored: Stored, leading: str, metric: str)
     chosen = _greedy(entries, metric) if len(entries) > 1 else None
     if chosen:
         made["greedy"] = chosen
+    if any(calibrated.values()):
+        made = {name: {**ensemble, "probabilities": CALIBRATED} for name, ensemble in made.items()}
+    if any(tuned.values()):
+        weighted = {entry["name"]: entry for entry in _entries(members, _overlaid(plain, tuned))}
+        made = {name: _with_tuned(ensemble, weighted) for name, ensemble in made.items()}
     return {name: ensemble for name, ensemble in made.items() if ensemble["metrics"]}
+
+
+def _overlaid(stored: Stored, above: Stored) -> Stored:
+    return {member: {**parts, **above.get(member, {})} for member, parts in stored.items()}
+
+
+def _with_tuned(ensemble: Mapping[str, Any], weighted: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Add what the same candidates give with their thresholds."""
+    chosen = ensemble["members"]
+    found = _ensemble([weighted[name] for name in chosen], list(chosen.values()))["metrics"]
+    names = {f"{part}_{name}": _named(part, name, TUNED) for part in ("val", "test") for name in CHANGED[TUNED]}
+    own = {new: found[old] for old, new in names.items() if old in found}
+    return {**ensemble, "metrics": {**ensemble["metrics"], **own}}
 
 
 def _entries(members: Sequence[Row], stored: Stored) -> list[dict[str, Any]]:
@@ -136,13 +175,17 @@ def _of_part(members: Sequence[Row], stored: Stored, part: str) -> list[tuple[Ro
     return [(row, stored[row["id"]][part]) for row in members if part in stored.get(row["id"], {})]
 
 
-def _agreed(own: Sequence[tuple[Row, Predictions]], part: str) -> set[str]:
+def _named(part: str, name: str, kind: str) -> str:
+    return f"{part}_{name}_{kind}" if kind else f"{part}_{name}"
+
+
+def _agreed(own: Sequence[tuple[Row, Predictions]], part: str, kind: str) -> set[str]:
     """Return the metrics that the predictions give as recorded, up to the rounding of stored probabilities."""
     agreed: set[str] | None = None
     for row, predictions in own:
         same = set()
         for name, value in metrics_of(predictions).items():
-            recorded = row["metrics"].get(f"{part}_{name}")
+            recorded = row["metrics"].get(_named(part, name, kind))
             if recorded is not None and math.isclose(value, recorded, rel_tol=1e-3, abs_tol=1e-5):
                 same.add(name)
         agreed = same if agreed is None else agreed & same

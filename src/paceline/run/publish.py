@@ -13,8 +13,10 @@ import torch
 
 from paceline.checkpoint.files import write_bytes_atomic, write_text_atomic
 from paceline.checkpoint.store import write_state
+from paceline.data.csv_text import csv_text
+from paceline.run.decide import DECISION, decide
 from paceline.run.folder import to_json
-from paceline.run.inputs import InMemory
+from paceline.run.inputs import InMemory, Inputs
 
 if TYPE_CHECKING:
     from paceline.run.job import Job
@@ -25,23 +27,29 @@ Row = Mapping[str, Any]  # one line of a journal
 
 
 def publish_member(folder: Path, job: Job, cohort: CohortTraining, k: int, rows: Sequence[Row]) -> None:
-    """Write `best.pt`, `latest.pt`, `history.*` of one member, and its predictions once training is over."""
+    """Write `best.pt`, `latest.pt`, `history.*` of one member; once training is over, predictions and its decision."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row for row in rows if row["member"] == job.member.id]
     selection = cohort.selectors[k].record()
+    arrays = _predictions(job, cohort, k) if any(row["split"] == "best" for row in rows) else {}
+    decision = decide(job, arrays)
+    fitted = None if decision is None else decision.to_dict()
     for which, name in (("best", "best.pt"), ("current", "latest.pt")):
         if cohort.at:
-            write_state(folder / name, _weights_file(job, cohort, k, which, rows, selection))
+            state = _weights_file(job, cohort, k, which, rows, selection)
+            write_state(folder / name, state | ({"decision": fitted} if which == "best" else {}))
     write_history(folder, rows)
-    if any(row["split"] == "best" for row in rows):
-        write_bytes_atomic(folder / "predictions.npz", _predictions(job, cohort, k))
+    if arrays:
+        write_bytes_atomic(folder / "predictions.npz", _npz(arrays))
+    if fitted is not None:
+        write_text_atomic(folder / DECISION, to_json(fitted))
 
 
 def write_history(folder: Path, rows: Sequence[Row]) -> None:
     """Write `history.json` and `history.csv`: equal-length columns, one entry per evaluation, null where missing."""
     history = history_of(rows)
     write_text_atomic(folder / "history.json", to_json(history))
-    write_text_atomic(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
+    write_text_atomic(folder / "history.csv", csv_text(pd.DataFrame(history), index=False))
 
 
 def history_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
@@ -66,6 +74,7 @@ def _weights_file(
     last = [row for row in rows if row["split"] in ("val", "best") and row["epoch"] == epoch]
     state: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
+        "kind": "best" if which == "best" else "latest",
         "member": job.member.id,
         "model_state_dict": kept["model"],
         "epoch": epoch,
@@ -75,7 +84,8 @@ def _weights_file(
         "config": job.config.tree(),
         **_data_part(job),
     }
-    return state | ({"optimizer_state_dict": kept["optimizer"]} if "optimizer" in kept else {})
+    beside = {"average": "average_state_dict", "optimizer": "optimizer_state_dict"}
+    return state | {name: kept[own] for own, name in beside.items() if own in kept}
 
 
 def _data_part(job: Job) -> dict[str, Any]:
@@ -87,28 +97,44 @@ def _data_part(job: Job) -> dict[str, Any]:
         "channels": list(spec.channels),
         "shapes": {name: list(shape) for name, shape in spec.shapes.items()},
         "scaler": None,
+        "preparation": None,
+        "reading": {},
         "split_idx": None,
     }
     if isinstance(job.inputs, InMemory):
-        split, scaler = job.inputs.split, job.inputs.scaler
+        split, preparation = job.inputs.split, job.inputs.preparation
         part["split_idx"] = {name: torch.from_numpy(getattr(split, name).copy()) for name in ("train", "val", "test")}
-        part["scaler"] = None if scaler is None else scaler.to_dict()
+        part["preparation"] = None if preparation is None else preparation.to_dict()
+        part["scaler"] = part["preparation"] and part["preparation"]["scaler"]
+        part["reading"] = dict(job.inputs.dataset.reading)
     return part
 
 
-def _predictions(job: Job, cohort: CohortTraining, k: int) -> bytes:
-    """Return an .npz of the selected state's predictions: `val_index`, `val_y`, `val_prediction`, ..., `test_...`."""
+def _predictions(job: Job, cohort: CohortTraining, k: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the selected state's predictions: `val_index`, `val_y`, `val_prediction`, ..., `test_...`."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for part in cohort.engine.parts:
-        found = cohort.engine.predict(part, k)
-        arrays |= {f"{part}_{name}": value for name, value in found.items()}
-        if isinstance(job.inputs, InMemory):
-            rows = getattr(job.inputs.split, part)
-            arrays[f"{part}_index"] = rows
-            if job.inputs.dataset.group is not None:
-                arrays[f"{part}_group"] = job.inputs.dataset.group[rows]
-            if "y" in job.inputs.dataset.columns:
-                arrays[f"{part}_y"] = job.inputs.dataset.columns["y"][rows]
+        arrays |= prediction_arrays(job.inputs, part, cohort.engine.predict(part, k))
+    return arrays
+
+
+def prediction_arrays(
+    inputs: Inputs, part: str, found: Mapping[str, np.ndarray[Any, Any]]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return what was predicted for a part with index, targets and groups beside it, where these are in memory."""
+    arrays = {f"{part}_{name}": value for name, value in found.items()}
+    if isinstance(inputs, InMemory):
+        rows = getattr(inputs.split, part)
+        arrays[f"{part}_index"] = rows
+        for name, values in (("group", inputs.dataset.group), ("id", inputs.dataset.ids)):
+            if values is not None:
+                arrays[f"{part}_{name}"] = values[rows]
+        if "y" in inputs.dataset.columns:
+            arrays[f"{part}_y"] = inputs.dataset.columns["y"][rows]
+    return arrays
+
+
+def _npz(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     target = io.BytesIO()
     np.savez_compressed(target, allow_pickle=False, **arrays)
     return target.getvalue()

@@ -12,13 +12,14 @@ from typing import Any
 from paceline.config import Section
 from paceline.config.compose import Options
 from paceline.config.tree import undot
-from paceline.data.config import DataConfig
+from paceline.data.config import DataConfig, GivenData
 from paceline.errors import ConfigError
 from paceline.losses import LOSSES, LossConfig
 from paceline.models.config import ModelConfig
 from paceline.tasks.config import ClassificationConfig, TaskConfig
 from paceline.track.config import TRACKERS, TrackerConfig
 
+GIVEN = "given"  # the name of a task, data or loss that came as a Python object
 BASES: dict[str, type[Section]] = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig}
 ENTRIES: dict[str, type[Section]] = {
     "data": DataConfig, "models": ModelConfig, "losses": LossConfig, "trackers": TrackerConfig
@@ -60,7 +61,7 @@ class Recipe:
             case "model":
                 return self.models
             case "data":
-                return self.data
+                return {**self.data, GIVEN: GivenData}
             case "loss":
                 return {**LOSSES, **self.losses}
             case "tracking":
@@ -130,6 +131,7 @@ def options(recipe: Recipe, tasks: Iterable[str]) -> Options:
         # What only some options have as a key is a value of the default option.
         groups[group] = {name: {"name": name} for name in recipe.sections(group)}
         groups[group][default] |= values
+    groups["tracking"] = {name: {name: {"enabled": True}} for name in recipe.sections("tracking")}
     task = {"defaults": [{f"override /{group}": name} for group, name in default_choice.items()], **defaults}
     return {"task": {**{name: {} for name in tasks}, recipe.name: task}, **groups}
 

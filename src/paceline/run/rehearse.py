@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,19 @@ from paceline.config.suggest import hint
 from paceline.errors import ConfigError, DataError, ModelError
 from paceline.evaluate.passes import evaluate
 from paceline.run.blame import users_errors
-from paceline.run.config import GIVEN
+from paceline.run.decide import check_decidable
+from paceline.run.inputs import InMemory
+from paceline.run.misfit import sizes_explained
+from paceline.run.recipe import GIVEN
+from paceline.train.augment import augment_of
 from paceline.train.learner import seeded_model
 from paceline.train.runtime import autocast
 
 if TYPE_CHECKING:
     from paceline.run.job import Job
     from paceline.types import Batch, Value
+
+LOG = logging.getLogger("paceline")
 
 
 def rehearse(jobs: Sequence[Job], device: torch.device) -> list[str]:
@@ -32,6 +39,8 @@ def rehearse(jobs: Sequence[Job], device: torch.device) -> list[str]:
     found = []
     for job in {job.member.variant: job for job in reversed(jobs)}.values():
         training = job.config.training
+        _check_samples(job)
+        check_decidable(job)
         model = _model(job).to(device)
         found.append(type(model).__name__)
         batch = next(iter(job.inputs.passes(training, device)["val"]), None)
@@ -43,7 +52,26 @@ def rehearse(jobs: Sequence[Job], device: torch.device) -> list[str]:
         if training.selection.metric not in numbers:
             raise ConfigError("the task has no metric of that name", where="training.selection.metric",
                               got=training.selection.metric, hint=hint(training.selection.metric, numbers))  # fmt: skip
+        if _needs_the_whole_sequence(job, model):
+            LOG.info("model=%s is offline / non-causal: it needs the whole sequence", job.config.model.name)
     return found
+
+
+def _check_samples(job: Job) -> None:
+    """Raise ConfigError where the data does not have what augmentation or oversampling name."""
+    training = job.config.training
+    augment_of(training.augment, job.inputs.spec)
+    if isinstance(job.inputs, InMemory):
+        job.inputs.trained(training)
+    elif training.oversample.factor != 1:
+        raise ConfigError("a DataLoader chooses its own samples", where="training.oversample",
+                          hint="arrays instead of a DataLoader, or a sampler of its own")  # fmt: skip
+
+
+def _needs_the_whole_sequence(job: Job, model: nn.Module) -> bool:
+    """Whether two directions were asked for: by the key of that name, or in a model of the user's own."""
+    own = any(isinstance(module, nn.RNNBase) and module.bidirectional for module in model.modules())
+    return own or bool(getattr(job.config.model, "bidirectional", False))
 
 
 def _model(job: Job) -> nn.Module:
@@ -64,7 +92,7 @@ def _values(job: Job, model: nn.Module, batch: Batch, precision: AbstractContext
     shapes = ", ".join(f"{name} {tuple(column.shape)}" for name, column in batch.items())
     model.eval()
     with precision:
-        with users_errors("the model fails on two samples of the data", model_called, shapes):
+        with users_errors("the model fails on two samples of the data", model_called, shapes), sizes_explained(model):
             outputs = job.task.forward(model, batch)
         with users_errors("the loss fails on two samples of the data", loss, shapes):
             sums = job.task.loss_sums(outputs, batch)

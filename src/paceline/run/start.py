@@ -15,10 +15,12 @@ from paceline.data.fingerprint import fingerprint
 from paceline.errors import ConfigError, DataError, RunError
 from paceline.run.build import Prepared, load, member_job
 from paceline.run.config import RunConfig, resolve
+from paceline.run.defaults import changed
 from paceline.run.environment import command_line, describe
 from paceline.run.folder import Run, create, overrides_text, to_json
-from paceline.run.inputs import split_inputs
+from paceline.run.inputs import Ready, split_inputs
 from paceline.run.job import Job
+from paceline.run.lineage import config_made_with, in_force, read_lineage
 from paceline.run.members import expand, variant_names
 from paceline.run.plan import members_of, plan_from_json, plan_to_json
 from paceline.run.recipe import Recipe, conf_folders, options
@@ -30,21 +32,25 @@ def compose_config(
     overrides: Overrides, recipe: Recipe, tasks: Sequence[str], config_dir: Path | None = None
 ) -> RunConfig:
     """Return a recipe's config with the user's overrides: Hydra's `key=value` texts, or a mapping of dotted keys."""
-    values = undot(overrides) if isinstance(overrides, Mapping) else {}
-    groups = [f"{name}={values.pop(name)}" for name in GROUPS if isinstance(values.get(name), str)]
+    mapping = overrides if isinstance(overrides, Mapping) else {}
+    chosen_by = {name: mapping[name] for name in GROUPS if isinstance(mapping.get(name), str)}
+    values = undot({name: value for name, value in mapping.items() if name not in chosen_by})
+    groups = [f"{name}={option}" for name, option in chosen_by.items()]
     texts = groups if isinstance(overrides, Mapping) else list(overrides)
     chosen = [] if any(text.startswith("task=") for text in texts) else [f"task={recipe.name}"]
     tree = compose([*chosen, *texts], options(recipe, tasks), conf_folders(recipe, config_dir))
     return resolve(merge(tree, values), recipe)
 
 
-def create_run(path: Path, prepared: Prepared, used: Sequence[Path] = ()) -> Run:
+def create_run(path: Path, prepared: Prepared, used: Sequence[Path] = (), recipe: Recipe | None = None) -> Run:
     """Write the folder of a new run: config, plan, environment, splits, every member's differences."""
     tree = prepared.config.tree()
+    made_with = {"config": tree, "changed": changed(prepared.config, recipe)}
+    environment = describe(command_line(), used, prepared.plan)
     texts = {
         "config.yaml": to_yaml(tree),
         "plan.json": to_json(plan_to_json(prepared.plan)),
-        "environment.json": to_json({"run_id": secrets.token_hex(8), **describe(command_line(), used), "config": tree}),
+        "environment.json": to_json({"run_id": secrets.token_hex(8), **environment, **made_with}),
     }
     if prepared.dataset is not None:
         document = splits_to_json(prepared.splits, prepared.dataset, prepared.checks)
@@ -54,20 +60,25 @@ def create_run(path: Path, prepared: Prepared, used: Sequence[Path] = ()) -> Run
     return create(path, texts)
 
 
-def reopen(run: Run, recipe: Recipe) -> Prepared:
+def reopen(
+    run: Run, recipe: Recipe, data: Dataset | None = None, ready: Sequence[Ready | None] | None = None
+) -> Prepared:
     """Return the parts of an existing run: its config, plan and splits as they were written.
+
+    data: see `build`. ready: per split what `split_inputs` need not do again.
 
     Raises ConfigError or DataError, saying what changed, when config or data are not those the run was made with.
     """
     check_unchanged(run)
     config = resolve(run.config, recipe)
     plan = plan_from_json(run.read_json("plan.json"), where=str(run.path / "plan.json"))
-    dataset = load(config.data)
+    dataset = load(config.data) if data is None else data
     check_data(run, dataset)
     splits, checks = splits_from_json(run.read_json("splits.json"), where=str(run.path / "splits.json"))
     per_seed = config.members.split_seed == "per_seed"
     inputs = {
-        (split.seed if per_seed else None, split.fold): split_inputs(dataset, split, config.data) for split in splits
+        (split.seed if per_seed else None, split.fold): split_inputs(dataset, split, config.data, own)
+        for split, own in zip(splits, ready or [None] * len(splits), strict=True)
     }
     jobs: list[Job] = []
     for member in expand(config, variant_names(config)):
@@ -79,10 +90,9 @@ def reopen(run: Run, recipe: Recipe) -> Prepared:
 
 
 def check_unchanged(run: Run) -> None:
-    """Raise ConfigError when `config.yaml` is no longer the config that the run was made with, naming the keys."""
-    made_with: Tree = run.read_json("environment.json").get("config", {})
-    refuse_changes(made_with, run.config, where=str(run.path / "config.yaml"),
-                   hint="put it back, or start a new run with --config")  # fmt: skip
+    """Raise ConfigError when `config.yaml` is not the config that the run was made or last resumed with."""
+    refuse_changes(in_force(config_made_with(run), read_lineage(run)), run.config, where=str(run.path / "config.yaml"),
+                   hint=f"put it back, and change it by paceline resume {run.path} KEY=VALUE")  # fmt: skip
 
 
 def refuse_changes(made_with: Tree, given: Tree, *, where: str, hint: str) -> None:
@@ -102,4 +112,5 @@ def check_data(run: Run, dataset: Dataset | None) -> None:
     now = "DataLoaders" if dataset is None else fingerprint(dataset)
     if now != made_with:
         raise DataError("the data changed since the run was made", where=str(run.path),
-                        got=f"{now}, not {made_with}", hint="bring the data back, or start a new run")  # fmt: skip
+                        got=f"{now}, not {made_with}",
+                        hint="bring the data back, or --accept-changed-data, or a new run")  # fmt: skip

@@ -10,12 +10,18 @@ import numpy as np
 import pandas as pd
 
 from paceline.checkpoint.files import write_text_atomic
+from paceline.data.csv_text import csv_text
 from paceline.data.fingerprint import part_fingerprint
+from paceline.errors import RunError
+from paceline.evaluate.decisions import CHANGED
+from paceline.evaluate.references import WHAT
 from paceline.evaluate.statistics import summarise
+from paceline.run.decide import After, add_decisions
 from paceline.run.folder import Run, write_json
 from paceline.run.openings import count_openings
-from paceline.run.pooled import Stored, add_sample_intervals, ensembles, stored_predictions
-from paceline.track.journal import read_journal
+from paceline.run.outcome import journal_rows, outcomes
+from paceline.run.pooled import Stored, add_sample_intervals, ensembles, of_kind, stored_predictions
+from paceline.run.references import models_minus, reference_rows
 from paceline.train.config import lower_is_better
 
 if TYPE_CHECKING:
@@ -27,21 +33,28 @@ PARTS = {"best": "val", "test": "test"}  # the records that results come from
 def finish(run: Run, prepared: Prepared) -> None:
     """Derive every file of a finished run; doing it again gives the same files (but for wall times)."""
     cohorts = [cohort.id for cohort in prepared.plan.cohorts]
-    logs = [(run.path / "logs" / f"{cohort}.jsonl").read_text(encoding="utf-8") for cohort in cohorts]
-    write_text_atomic(run.path / "log.jsonl", "".join(logs))
-    timing = [(run.path / "logs" / f"{cohort}.timing.csv").read_text(encoding="utf-8") for cohort in cohorts]
-    write_text_atomic(run.path / "timing.csv", "member,step,epoch,seconds\n" + "".join(timing))
+    write_text_atomic(run.path / "log.jsonl", _joined(run, [f"{cohort}.jsonl" for cohort in cohorts]))
+    timing = _joined(run, [f"{cohort}.timing.csv" for cohort in cohorts])
+    write_text_atomic(run.path / "timing.csv", "member,step,epoch,seconds\n" + timing)
     members = [_member(run, prepared, k) for k in range(len(prepared.jobs))]
-    write_text_atomic(run.path / "members.csv", _table(members).to_csv(index=False))
-    write_json(run.path / "summary.json", _summary(run, prepared, members))
+    stored = stored_predictions(run, prepared, members)
+    after = add_decisions(run, members, stored)
+    write_text_atomic(run.path / "members.csv", csv_text(_table(members), index=False))
+    write_json(run.path / "summary.json", _summary(run, prepared, members, stored, after))
+
+
+def _joined(run: Run, names: Sequence[str]) -> str:
+    """Return the logs of all cohorts, one after another; a cohort that never began has none."""
+    paths = [run.path / "logs" / name for name in names]
+    return "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
 
 
 def _member(run: Run, prepared: Prepared, k: int) -> dict[str, Any]:
     """Return one member's line of the summary."""
     member = prepared.jobs[k].member
     cohort = next(c for c in prepared.plan.cohorts if member.id in c.members)
-    outcome = next(m for m in run.read_json(f"logs/{cohort.id}.done")["members"] if m["id"] == member.id)
-    rows = [row for row in read_journal(run.path / "logs" / f"{cohort.id}.jsonl") if row["member"] == member.id]
+    outcome = next(m for m in outcomes(run, cohort) if m["id"] == member.id)
+    rows = [row for row in journal_rows(run, cohort) if row["member"] == member.id]
     values = {f"{PARTS[r['split']]}_{name}": v for r in rows if r["split"] in PARTS for name, v in r["values"].items()}
     return {
         "id": member.id,
@@ -63,10 +76,11 @@ def _table(members: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _summary(run: Run, prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(
+    run: Run, prepared: Prepared, members: Sequence[Mapping[str, Any]], stored: Stored, after: After
+) -> dict[str, Any]:
     config = prepared.config
-    stored = stored_predictions(run, prepared, members)
-    variants = _variants(prepared, members, stored)
+    variants = _variants(prepared, members, stored, after)
     leading = variants[0]["name"]
     of_leading = [m for m in members if m["variant"] == leading]
     failed = [m["id"] for m in members if m["status"] == "failed"]
@@ -82,14 +96,17 @@ def _summary(run: Run, prepared: Prepared, members: Sequence[Mapping[str, Any]])
         "metrics": variants[0]["metrics"],
         "variants": variants if len(variants) > 1 else [],
         "members": [{key: value for key, value in m.items() if key != "lists"} for m in members],
-        "ensemble": ensembles(members, stored, leading, config.training.selection.metric),
+        "ensemble": ensembles(members, stored, leading, config.training.selection.metric, after),
+        "references": _references(prepared, of_leading),
         **_class_results(of_leading, prepared),
         "test_openings": _openings(run, prepared),
         "seconds": _seconds(run),
     }
 
 
-def _variants(prepared: Prepared, members: Sequence[Mapping[str, Any]], stored: Stored) -> list[dict[str, Any]]:
+def _variants(
+    prepared: Prepared, members: Sequence[Mapping[str, Any]], stored: Stored, after: After
+) -> list[dict[str, Any]]:
     """Return each variant with its metrics, the best mean of the selection metric on validation first."""
     metric = prepared.config.training.selection.metric
     sign = 1 if lower_is_better(metric) else -1
@@ -98,6 +115,8 @@ def _variants(prepared: Prepared, members: Sequence[Mapping[str, Any]], stored: 
         own = [m for m in members if m["variant"] == name]
         metrics = intervals(prepared, own)
         add_sample_intervals(metrics, own, stored)
+        for kind in CHANGED:
+            add_sample_intervals(metrics, own, of_kind(after, kind), kind)
         found.append({"name": name, "members": len(own), "metrics": metrics})
 
     def rank(variant: Mapping[str, Any]) -> float:
@@ -105,6 +124,18 @@ def _variants(prepared: Prepared, members: Sequence[Mapping[str, Any]], stored: 
         return math.inf if mean is None else sign * mean
 
     return sorted(found, key=rank)
+
+
+def _references(prepared: Prepared, leading: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what each reference is, its metrics, and by how much the leading variant's members exceed them."""
+    return {
+        name: {
+            "what": WHAT[name],
+            "metrics": intervals(prepared, rows),
+            "difference": models_minus(prepared, rows, leading),
+        }
+        for name, rows in reference_rows(prepared).items()
+    }
 
 
 def intervals(prepared: Prepared, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -163,8 +194,12 @@ def _openings(run: Run, prepared: Prepared) -> int | None:
 
 def _seconds(run: Run) -> float:
     """Wall time of training, summed over members (the last line of each)."""
-    timing = pd.read_csv(run.path / "timing.csv")
-    return float(timing.groupby("member")["seconds"].max().sum()) if len(timing) else 0.0
+    try:
+        timing = pd.read_csv(run.path / "timing.csv", dtype={"seconds": np.float64})
+        return float(timing.groupby("member")["seconds"].max().sum()) if len(timing) else 0.0
+    except ValueError as error:  # pandas' own errors among them
+        raise RunError("the wall times of the run cannot be read", where=str(run.path / "timing.csv"),
+                       got=str(error)) from None  # fmt: skip
 
 
 def _number(value: float | None) -> float:
