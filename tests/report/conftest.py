@@ -15,5 +15,9 @@ def browser() -> Iterator[Browser]:
     path = find_browser()
     if path is None:
         pytest.skip("no chromium on the PATH")
-    with Browser(path) as opened:
+    try:
+        opened = Browser(path)
+    except (OSError, TimeoutError) as error:  # such as a stub that only says how to install one
+        pytest.skip(f"{path} does not start: {error}")
+    with opened:
         yield opened

@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 CLASSES = tuple(f"speaker_{index}" for index in range(1, 10))
 COVERS = "variation of training alone, not of the data"
 T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 9: 2.306, 10: 2.262, 60: 2.001}
@@ -25,15 +27,22 @@ def write_folder(
     epochs: int = 40,
     regression: bool = False,
     test: bool = True,
+    predictions: bool = True,
     leave_out: tuple[str, ...] = (),
 ) -> Path:
-    """Write all files that the report reads (less those in `leave_out`) and return the folder."""
+    """Write all files that the report reads (less those in `leave_out`) and return the folder.
+
+    The members' predictions and the summary are drawn apart: their figures do not agree.
+    """
     members: list[dict[str, Any]] = []
     folder.mkdir(parents=True, exist_ok=True)
     for variant in variants:
         for seed in range(42, 42 + seeds):
             for fold in [None] if folds is None else range(folds):
                 members.append(_member(folder, variant, seed, fold, epochs, regression, test))
+                if predictions:
+                    outputs = 0 if regression else len(classes)
+                    _predictions(folder / "members" / members[-1]["id"], seed, fold, outputs, test)
     summary = _summary(run, members, classes, regression, test)
     files = {
         "summary.json": json.dumps(summary),
@@ -97,6 +106,33 @@ def _member(
         "stopped": stopped or f"all {epochs} epochs done",
         "metrics": metrics,
     }
+
+
+def _predictions(folder: Path, seed: int, fold: int | None, n_classes: int, test: bool) -> None:
+    """Classes: 5 % wrong, and a confidence to match. Numbers: where there are no classes."""
+    rng = np.random.default_rng([seed, fold or 0])
+    truth = np.random.default_rng(7)
+    labels, targets = truth.integers(0, n_classes or 2, 640), truth.normal(size=640)
+    arrays: dict[str, np.ndarray] = {}
+    for part, index in (("val", val_of(fold)), *([("test", np.arange(270, 640))] if test else [])):
+        arrays[f"{part}_index"] = index
+        if not n_classes:
+            arrays |= {f"{part}_y": targets[index]}
+            arrays |= {f"{part}_prediction": targets[index] + rng.normal(0, 0.3, len(index))}
+            continue
+        y = labels[index]
+        decided = np.where(rng.random(len(index)) < 0.05, (y + 1) % n_classes, y)
+        logits = rng.normal(0, 0.6, (len(index), n_classes))
+        logits[np.arange(len(index)), decided] = 3 + rng.random(len(index))
+        probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        arrays |= {f"{part}_y": y, f"{part}_prediction": probability.argmax(axis=1)}
+        arrays |= {f"{part}_probability": probability.astype(np.float32)}
+    np.savez(folder / "predictions.npz", allow_pickle=False, **arrays)
+
+
+def val_of(fold: int | None) -> np.ndarray:
+    """The validation samples of a fold, or of the one split."""
+    return (np.arange(54) + 54 * (fold or 0)) % 270
 
 
 def _smooth(raw: list[float], alpha: float = 0.3) -> list[float]:
@@ -184,7 +220,11 @@ def _environment(run: str) -> dict[str, Any]:
         "paceline": "0.1.0",
         "git_commit": None,
         "use": [{"file": "mine.py", "sha256": "0" * 64}],
-        "config": {"training": {"batch_size": 32}},
+        "config": {"task": {"name": "pain"}, "training": {"batch_size": 32}},
+        "changed": [
+            {"key": "training.batch_size", "value": 32, "default": 64},
+            {"key": "members.vary.model", "value": ["gru", "conv_gru"]},
+        ],
     }
 
 
@@ -198,8 +238,7 @@ def _splits(classes: tuple[str, ...], folds: int | None, regression: bool) -> di
     kinds = 0 if regression else len(classes)
     splits = []
     for fold in [None] if folds is None else range(folds):
-        shift = 54 * (fold or 0)
-        val = [(index + shift) % 270 for index in range(54)]
+        val = val_of(fold).tolist()
         train = [index for index in range(270) if index not in set(val)]
         counts = {"train": [24] * kinds, "val": [6] * kinds, "test": [31 + 3 * index for index in range(kinds)]}
         splits.append({"fold": fold, "seed": 42, "train": train, "val": val, "test": list(range(270, 640))})

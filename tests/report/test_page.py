@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ import pytest
 
 from paceline.errors import RunError
 from paceline.report import write
+from paceline.report.words import shorten
 from tests.report.folder import change, write_folder
 
 pytestmark = pytest.mark.fast
@@ -21,6 +23,8 @@ SECTIONS = (
     "selection",
     "confusion",
     "classes",
+    "calibration",
+    "samples",
     "split",
     "plan",
     "config",
@@ -43,7 +47,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "link"):
+        if tag not in ("meta", "link", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -178,17 +182,17 @@ def test_every_drawing_is_well_formed_and_described(tmp_path, options):
         assert "nan" not in ElementTree.tostring(chart, encoding="unicode").lower()
 
 
-def test_values_that_are_missing_or_not_finite_leave_gaps(tmp_path):
+def test_values_that_are_missing_leave_gaps(tmp_path):
     folder = write_folder(tmp_path)
     path = folder / "members" / "seed42" / "history.json"
     history = json.loads(path.read_text())
     history["val_loss"][3] = None
-    history["train_loss"][4] = float("nan")
-    history["val_f1_macro"][5] = float("inf")
+    history["train_loss"][4] = None
+    history["val_f1_macro"][5] = "inf"
     path.write_text(json.dumps(history))
     summary = json.loads((folder / "summary.json").read_text())
-    summary["metrics"]["test_accuracy"] |= {"mean": None, "std": float("nan"), "ci95": None}
-    summary["members"][0]["selection"] |= {"value": None, "smoothed": float("nan"), "raw_best_value": None}
+    summary["metrics"]["test_accuracy"] |= {"mean": None, "std": None, "ci95": None}
+    summary["members"][0]["selection"] |= {"value": None, "smoothed": None, "raw_best_value": None}
     summary["members"][1]["metrics"] = {}
     change(folder, "summary.json", **summary)
     html = write(folder).read_text(encoding="utf-8")
@@ -201,7 +205,7 @@ def test_values_that_are_missing_or_not_finite_leave_gaps(tmp_path):
 def test_one_member_has_no_interval_and_the_page_says_so(tmp_path):
     html = page(tmp_path, seeds=1)
     assert "one member: no interval" in html
-    assert "there is no interval" in html
+    assert "members.seeds=5" in html.partition("<nav")[0]
     assert "on average" not in html
 
 
@@ -225,7 +229,7 @@ def test_many_members_share_one_selection_chart(tmp_path):
 
 def test_more_members_than_can_be_told_apart_are_not_all_drawn(tmp_path):
     html = page(tmp_path, seeds=210, epochs=2)
-    assert part(html, "curves").count('class="line member') == 2 * 105
+    assert part(html, "curves").count('class="line member') == 3 * 105
     assert "Lines: 105 of 210 members. Means: all of them." in part(html, "curves")
 
 
@@ -260,7 +264,7 @@ def test_a_panel_marks_the_chosen_epoch_and_the_raw_best(tmp_path):
 def test_a_regression_has_no_confusion_matrix_and_no_classes(tmp_path):
     html = page(tmp_path, regression=True)
     assert [tag["id"] for name, tag in Reader(html).elements if name == "section"] == [
-        name for name in SECTIONS if name not in ("confusion", "classes")
+        "residuals" if name == "calibration" else name for name in SECTIONS if name not in ("confusion", "classes")
     ]
     assert "#confusion" not in html and "#classes" not in html
     assert "Test RMSE is" in html
@@ -283,9 +287,9 @@ def test_variants_are_compared_and_not_pooled(tmp_path):
     [
         ("plan.json", ("plan",)),
         ("config.yaml", ("config",)),
-        ("environment.json", ("environment",)),
+        ("environment.json", ("environment", "config")),
         ("splits.json", ("split",)),
-        ("summary.json", ("metrics", "members", "confusion", "classes")),
+        ("summary.json", ("metrics", "members", "confusion", "classes", "calibration", "samples")),
     ],
 )
 def test_a_missing_file_leaves_its_section_with_a_note(tmp_path, name, ids):
@@ -297,7 +301,7 @@ def test_a_missing_file_leaves_its_section_with_a_note(tmp_path, name, ids):
 def test_an_unfinished_run_shows_its_curves(tmp_path):
     html = page(tmp_path, leave_out=("summary.json",))
     assert "has not finished" in html
-    assert part(html, "curves").count("<figure>") == 2
+    assert part(html, "curves").count("<figure>") == 3
 
 
 def test_an_empty_folder_gives_a_page_of_notes(tmp_path):
@@ -383,3 +387,85 @@ def test_steps_are_the_axis_where_epochs_repeat(tmp_path):
     html = write(folder).read_text(encoding="utf-8")
     step = json.loads((folder / "summary.json").read_text())["members"][0]["selection"]["step"]
     assert f">step {step}</text>" in part(html, "selection")
+
+
+def test_learning_curves_have_the_mean_and_the_range_of_the_members(tmp_path):
+    curves = part(page(tmp_path, seeds=3, epochs=6), "curves")
+    assert curves.count('class="band') == 3  # the two losses and the metric; the learning rate is no result
+    assert "range of the members" in curves and "Validation macro F1" in curves and "Learning rate" in curves
+    rates = next(chart for chart in charts(curves) if chart.findtext("title") == "Learning rate of 3 members")
+    assert len([node for node in rates.iter("path") if node.get("class", "").startswith("line")]) == 1
+    assert 'class="band' not in part(page(tmp_path / "one", seeds=1, epochs=6), "curves")
+
+
+def test_a_band_goes_from_the_lowest_to_the_highest_of_a_few_members(tmp_path):
+    folder = write_folder(tmp_path, seeds=3, epochs=4)
+    values = {"seed42": [1.0, 0.8, 0.6, 0.5], "seed43": [2.0, 1.0, 0.7, 0.4], "seed44": [1.5, 0.9, 0.65, 0.45]}
+    for name, losses in values.items():
+        path = folder / "members" / name / "history.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"val_loss": losses}))
+    chart = next(c for c in charts(write(folder).read_text()) if c.findtext("title") == "Validation loss of 3 members")
+    band = next(node for node in chart.iter("path") if "band" in node.get("class", ""))
+    points = [tuple(map(float, pair)) for pair in re.findall(r"(-?[\d.]+) (-?[\d.]+)", band.get("d"))]
+    ends = {
+        node.findtext("title"): [tuple(map(float, pair)) for pair in re.findall(r"([\d.]+) ([\d.]+)", node.get("d"))]
+        for node in chart.iter("path") if node.findtext("title") in values
+    }  # fmt: skip
+    assert points == [*ends["seed43"][:3], ends["seed42"][3], ends["seed43"][3], *reversed(ends["seed42"][:3])]
+
+
+def test_calibration_and_hardest_samples_say_which_part_they_are_from(tmp_path):
+    for name, options, words in (
+        ("test", {}, "On the test part, 5 members"),
+        ("val", {"test": False}, "On the validation part, 5 members"),
+        ("folds", {"test": False, "folds": 3, "seeds": 2}, "On the validation parts of 3 folds, joined for each of 2"),
+    ):
+        html = page(tmp_path / name, **options)
+        assert words in part(html, "calibration") and words in part(html, "samples")
+        assert re.search(r"On the (test|validation) part", part(html, "classes"))
+
+
+def test_without_stored_predictions_the_page_says_so(tmp_path):
+    html = page(tmp_path, predictions=False)
+    assert 'class="absent"' in part(html, "calibration") and 'class="absent"' in part(html, "samples")
+    assert 'class="bar miss"' in part(html, "classes")  # from the summed confusion matrix
+
+
+def test_damaged_predictions_are_named(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "members" / "seed42" / "predictions.npz").write_bytes(b"no")
+    with pytest.raises(RunError) as caught:
+        write(tmp_path)
+    assert str(tmp_path / "members" / "seed42" / "predictions.npz") in str(caught.value)
+
+
+def test_the_largest_confusions_stand_beside_the_matrix(tmp_path):
+    folder = write_folder(tmp_path, classes=("a", "b"))
+    change(folder, "summary.json", confusion={"test": {"classes": ["a", "b"], "counts": [[90, 10], [30, 20]]}})
+    text = re.sub(r"<[^>]+>", " ", part(write(folder).read_text(encoding="utf-8"), "confusion"))
+    assert "40 of 150 predictions are wrong (26.7\u202f%); the most frequent error takes “b” for “a” (30 times)" in text
+    assert re.search(r"b\s+a\s+30\s+60.0\u202f%\s+a\s+b\s+10\s+10.0\u202f%", text)
+
+
+def test_what_was_varied_is_named_at_the_top(tmp_path):
+    folder = write_folder(tmp_path, variants=("gru", "lstm"))
+    change(folder, "environment.json", config={"members": {"vary": {"model": ["gru", "lstm"]}}})
+    assert "<dt>model</dt><dd>gru, lstm</dd>" in write(folder).read_text(encoding="utf-8")
+
+
+def test_headings_descend_one_level_at_a_time_and_tables_have_names_of_their_own(tmp_path):
+    elements = Reader(page(tmp_path, folds=3, seeds=2)).elements
+    levels = [int(name[1]) for name, _ in elements if re.fullmatch(r"h\d", name)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    names = [tag["aria-label"] for _, tag in elements if tag.get("role") == "region"]
+    assert len(names) == len(set(names)) > 7
+    assert all(tag.get("tabindex") == "0" for _, tag in elements if tag.get("role") == "region")
+
+
+def test_many_classes_and_members_make_a_page_below_a_megabyte(tmp_path):
+    names = tuple(f"a class with a rather long name, number {k}" for k in range(30))
+    html = page(tmp_path, seeds=40, epochs=60, classes=names)
+    assert len(html.encode()) < 1_000_000
+    assert "a class with a rather long name, number 29" in part(html, "classes")
+    assert any(shorten(name, 32) in part(html, "samples") for name in names)  # cut in the middle, not at its end

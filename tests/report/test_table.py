@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from paceline.report.results import verdict
+from paceline.report.results import Chosen, selection_rule, verdict
 from paceline.report.table import terminal_tables
 from tests.report.folder import write_folder
 
@@ -176,3 +176,11 @@ def test_bounds_that_a_metric_cannot_have_are_shown_with_one_note(name, mean, no
     text = printed({"metrics": {name: metric(mean, 0.04, 0.05), f"test{name[3:]}": metric(mean, 0.04, 0.05)}})
     assert text.count("bounds can pass 0 or 1") == noted
     assert text.count(" to ") > 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "kept"), [("", "weights"), ("raw", "weights"), ("ema", "averaged weights (EMA)")], ids=str
+)
+def test_the_rule_says_whether_the_kept_weights_are_averages(weights, kept):
+    rule = selection_rule([Chosen(metric="val_f1_macro", mode="max", weights=weights)])
+    assert rule == f"Each member keeps the {kept} with the highest validation macro F1."

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.fast
         (-2.5e-7, None, "−2.50 × 10⁻⁷"),
         (2.5e-5, 6, "0.000025"),
         (None, 3, "–"),
+        (math.inf, None, "–"),
+        (math.nan, 2, "–"),
     ],
 )
 def test_numbers_are_shown_with_the_digits_that_count(value, places, shown):
@@ -84,3 +86,11 @@ def test_counts_have_the_right_plural():
     assert words.span([25.0, 25.0]) == "25"
     assert words.span([22.0, 34.0, 25.0]) == "22 to 34"
     assert words.percent(0.1234) == "12.3\u202f%"
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "shown"), [("abcdef", 6, "abcdef"), ("abcdefgh", 6, "ab…fgh"), ("class number 17", 8, "cla…r 17")]
+)
+def test_long_names_are_cut_in_the_middle(name, limit, shown):
+    assert words.shorten(name, limit) == shown
+    assert len(shown) <= limit

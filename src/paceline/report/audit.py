@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from paceline.report.files import Json, RunFiles, items, section, sections
-from paceline.report.tables import Cell, Table, whole
+from paceline.report.tables import Cell, Table, share_bar, whole
 from paceline.report.words import clean, count, label, number, percent
 
+_DETAIL = 240  # letters of what a check says; counts of many classes stand in a table of their own
 _CAUTION = "Figures chosen after looking at a test part are optimistic."
 
 
@@ -75,7 +76,7 @@ def part_sizes(splits: Sequence[Json]) -> Table:
         if folds:
             name += f", fold {whole(number(split.get('fold')))}"
         rows.append([name, *(f"{len(items(split, part)):,}" for part in ("train", "val", "test"))])
-    return Table(columns=columns, rows=rows)
+    return Table(columns=columns, rows=rows, title="samples per part of each split")
 
 
 def class_counts(classes: Sequence[object], split: Json) -> Table | None:
@@ -90,16 +91,14 @@ def class_counts(classes: Sequence[object], split: Json) -> Table | None:
     for index, name in enumerate(classes):
         cells = [_count_bar(values[part], index) for part in parts]
         rows.append([clean(name), *cells])
-    return Table(columns=columns, rows=rows)
+    return Table(columns=columns, rows=rows, title="samples per class and part")
 
 
 def _count_bar(values: Sequence[float], index: int) -> Markup:
     value = values[index] if index < len(values) else 0.0
     share = value / sum(values) if sum(values) else 0.0
     top = max(values, default=0.0) or 1.0
-    return Markup('<span class="bar" style="--share:{}"><b>{}</b> <i>{}</i></span>').format(
-        f"{value / top:.4f}", f"{value:,.0f}", percent(share)
-    )
+    return share_bar(value / top, f"{value:,.0f}", percent(share))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,5 +127,6 @@ def checks(splits: Sequence[Json]) -> list[CheckRow]:
             shown = f"{shown} (all {len(rows)} splits)"
         elif len(rows) > 1:
             shown = f"{shown} (first of {len(rows)} splits)"
-        made.append(CheckRow(name=name, ok=not failed, detail=shown))
+        cut = shown if len(shown) <= _DETAIL else f"{shown[:_DETAIL]}…"
+        made.append(CheckRow(name=name, ok=not failed, detail=cut))
     return made

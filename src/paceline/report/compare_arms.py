@@ -18,6 +18,7 @@ from paceline.report.compare_csv import read_csv
 from paceline.report.files import items, section, sections
 from paceline.report.results import MemberResult, headline_of, members_of, selection_metric, variant_names
 from paceline.report.words import clean
+from paceline.run.contained import refuse_foreign_entries
 from paceline.run.folder import Run
 
 SplitKey = tuple[int | None, int | None]  # (seed where each drew its own split, fold)
@@ -111,6 +112,7 @@ def _run_arms(run: Run, where: str) -> list[Arm]:
     if not run.is_run():
         what = "this folder is not a run" if run.path.is_dir() else "there is no such run or CSV file"
         raise RunError(what, where=where, hint="a folder such as runs/<name>, or scores as file.csv")
+    refuse_foreign_entries(run.path)
     summary = run.summary
     members = members_of(summary)
     variants = variant_names(summary) or [""]

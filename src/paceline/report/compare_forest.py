@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from paceline.report.scale import Scale, padded, tick_text
 from paceline.report.svg import Element, element, picture, text_of
+from paceline.report.words import shorten
 
 _ROW, _TOP, _FOOT, _SIDE = 46, 10, 40, 4
 _WIDE, _FIGURE = 9.0, 8.0  # units of a letter of a name and of a digit, as large as a phone shows them
@@ -72,7 +73,7 @@ def _row(root: Element, row: ForestRow, x: Scale, top: float, width: float) -> N
     group = element("g", root, css="row found" if row.found else "row")
     element("title", group, f"{row.name}: {row.numbers}")
     room = int((width - 3 * _SIDE - _FIGURE * len(row.numbers)) / _WIDE)
-    element("text", group, _fitted(row.name, max(8, room)), css="who", x=_SIDE, y=top + 10)
+    element("text", group, shorten(row.name, max(8, room)), css="who", x=_SIDE, y=top + 10)
     element("text", group, row.numbers, css="figures", x=width - _SIDE, y=top + 10)
     if row.samples:
         low, high = (x(edge) for edge in row.samples)
@@ -81,9 +82,3 @@ def _row(root: Element, row: ForestRow, x: Scale, top: float, width: float) -> N
         low, high = (x(edge) for edge in row.interval)
         element("rect", group, css="over-members", x=low, y=top + 19, width=max(1.5, high - low), height=8, rx=2)
     element("circle", group, css="point", cx=x(row.value), cy=top + 23, r=4)
-
-
-def _fitted(name: str, limit: int) -> str:
-    """Cut a long name in the middle: runs often differ at their ends."""
-    head = (limit - 1) // 2
-    return name if len(name) <= limit else f"{name[:head]}…{name[len(name) - (limit - 1 - head) :]}"

@@ -12,8 +12,9 @@ from paceline.checkpoint.files import write_text_atomic
 from paceline.report.compare import Comparison, Pair, Side
 from paceline.report.compare_forest import Forest, ForestRow, forest
 from paceline.report.compare_words import SOURCES, details, signed_range, to_tree, verdict
-from paceline.report.results import Metric, limits_for
-from paceline.report.tables import Cell, Table, metric_strip
+from paceline.report.results import Metric
+from paceline.report.tables import Cell, Table, limits_for, metric_strip
+from paceline.report.template import render_page
 from paceline.report.words import better, capital, clean, count, finite, label, show
 
 
@@ -58,21 +59,6 @@ def write_comparison_page(found: Comparison, target: Path) -> None:
 def write_comparison_json(found: Comparison, target: Path) -> None:
     """Write the comparison as JSON."""
     write_text_atomic(target, json.dumps(to_tree(found), indent=1, allow_nan=False) + "\n", durable=False)
-
-
-def render_page(template: str, page: object) -> str:
-    """Fill a template of this folder; every value is escaped."""
-    # jinja2 is imported here: 30 ms that only a page needs.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(page=page)
 
 
 def page_of(found: Comparison) -> Page:
@@ -157,7 +143,8 @@ def _sides(sides: list[Side], index: int) -> Table:
         strip = metric_strip(row, f"side-{index}-{number}", limits_for(row.name, rows))
         cells.append([side.name, n, show(row.mean, row.places), row.range_text, row.std_text, strip])
     methods = list(dict.fromkeys(side.interval.method for side in sides))
-    return Table(columns=columns, rows=cells, caption=f"Interval of the mean: {clean('; '.join(methods))}.")
+    caption = f"Interval of the mean: {clean('; '.join(methods))}."
+    return Table(columns=columns, rows=cells, caption=caption, title=f"{label(sides[0].metric)} of each")
 
 
 def _metric(side: Side) -> Metric:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paceline.report.files import Json, items, section
-from paceline.report.results import Metric, headline_of
+from paceline.report.results import Metric, headline_of, metrics_of
 from paceline.report.tables import Cell, Table
-from paceline.report.words import THIN, capital, clean, count, finite, label, number, places_for, show
+from paceline.report.words import THIN, before, capital, clean, count, finite, label, number, places_for, show
 
 _NAMED = 6  # more candidates than this are only counted
 
@@ -31,8 +31,10 @@ def ensemble_rows(summary: Json) -> list[EnsembleRow]:
     for kind in ("mean", "greedy"):
         tree = section(summary, "ensemble", kind)
         table = section(tree, "metrics")
-        for metric in [row for row in headline_of(summary) if row.name in table][:2]:
-            rows.append(_row(kind, tree, section(table, metric.name), metric))
+        known = {row.name: row for row in metrics_of(summary) if row.name in table}
+        for main in [row.name for row in headline_of(summary) if row.name in known][:2]:
+            alike = [name for name in known if before(name) == main]  # the same after what was fitted on validation
+            rows += [_row(kind, tree, section(table, name), known[name]) for name in alike]
     return rows
 
 
@@ -46,10 +48,12 @@ def ensemble_table(summary: Json) -> Table | None:
     cells: list[Sequence[Cell]] = [
         (row.name, row.made_of, capital(label(row.metric)), row.value, row.samples, row.members) for row in rows
     ]
-    caption = f"Probabilities or numbers are averaged. Over samples: 95{THIN}% interval over draws of the samples."
+    calibrated = any(section(summary, "ensemble", kind).get("probabilities") for kind in ("mean", "greedy"))
+    averaged = "Calibrated probabilities" if calibrated else "Probabilities or numbers"
+    caption = f"{averaged} are averaged. Over samples: 95{THIN}% interval over draws of the samples."
     if any(row.name != "mean of members" for row in rows):
         caption += " The greedy choice was made on validation, so its validation figures are optimistic."
-    return Table(columns=columns, rows=cells, caption=caption)
+    return Table(columns=columns, rows=cells, caption=caption, title="ensembles")
 
 
 def _row(kind: str, tree: Json, row: Json, metric: Metric) -> EnsembleRow:

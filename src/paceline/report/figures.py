@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from paceline.report.scale import padded, wants_log
-from paceline.report.series import Curve, History, Series, mean_curves
-from paceline.report.svg import Chart, Line, Marker, line_chart
-from paceline.report.words import capital, count, label, show
+from paceline.report.series import Curve, History, Series, mean_curves, ranges
+from paceline.report.svg import Band, Chart, Line, Marker, line_chart
+from paceline.report.words import THIN, capital, count, label, show
 
 PANELS = 12  # more members than this share one chart
 LINES = 200  # more members than this are not all drawn
+MIDDLE = f"middle 80{THIN}% of the members"
 Legend = list[tuple[str, str]]  # (css, name)
 
 
@@ -39,35 +40,75 @@ class Figure:
 
 
 def learning_curves(history: History) -> Figure | None:
-    """Training and validation loss with a common y axis, so that the gap between them can be read."""
-    names = [name for name in ("train_loss", "val_loss") if history.has(name)]
-    if not names:
+    """Training and validation loss with a common y axis, so that the gap between them can be read; then the metric.
+
+    The metric is the one that chose the weights, where it is not the loss; the learning rate comes last.
+    """
+    losses = [name for name in ("train_loss", "val_loss") if history.has(name)]
+    if not losses:
         return None
-    values = [y for name in names for one in history.series for _, y in known(one.curve(name))]
+    values = [y for name in losses for one in history.series for _, y in known(one.curve(name))]
     log = wants_log(values)
     limits = padded((min(values), max(values)), log=log)
+    metrics = {one.member.chosen.metric for one in history.series} - {"", *losses}
+    others = [*sorted(metrics)[:1], "lr"] if len(metrics) <= 1 else ["lr"]
+    others = [name for name in others if history.has(name)]
+    three = len(losses) + len(others) == 3
+    panels = [_panel(history, name, log, limits, small=three) for name in losses]
+    panels += [_panel(history, name, small=three) for name in others]
+    note = " ".join(text for text in (_band_note(history, losses), drawn_note(history.series)) if text)
+    return Figure(panels=panels, legend=_legend(history, losses), note=note, small=three)
+
+
+def _legend(history: History, names: Sequence[str]) -> Legend:
     legend = line_legend(history, "mean") if len(history.series) > 1 else []
     if any(mean_curves(group, name)[1] for name in names for group in history.groups()):
         legend.append((f"key mean part {tone(history)}", "mean of those still training"))
+    if any(_bands(history, name) for name in names):
+        legend.append((f"key band {tone(history)}", "range of the members" if _whole_range(history) else MIDDLE))
     if any(history.chosen(one) is not None for one in history.series):
         legend.append((f"key chosen {tone(history)}", "chosen epoch"))
-    panels = [_panel(history, name, log, limits) for name in names]
-    return Figure(panels=panels, legend=legend, note=drawn_note(history.series))
+    return legend
 
 
-def _panel(history: History, name: str, log: bool, limits: tuple[float, float]) -> Panel:
+def _whole_range(history: History) -> bool:
+    """Few members: from the lowest to the highest. Of many, single ones at the edges would make the band."""
+    return max((len(group) for group in history.groups()), default=0) <= PANELS
+
+
+def _bands(history: History, name: str) -> list[Band]:
+    low, high, title = (0.0, 1.0, "range of the members") if _whole_range(history) else (0.1, 0.9, MIDDLE)
+    groups = [group for group in history.groups() if len(group) > 1]
+    bands = [Band(points=ranges(group, name, low, high), css=group[0].css, title=title) for group in groups]
+    return [band for band in bands if len(band.points) > 1]
+
+
+def _band_note(history: History, names: Sequence[str]) -> str:
+    """A band ends with those who train on, as it would narrow for want of members."""
+    ended = {max((x for x, _ in known(one.curve(names[0]))), default=0.0) for one in history.series}
+    drawn_bands = any(_bands(history, name) for name in names)
+    return "Bands end where fewer than half of the members train on." if drawn_bands and len(ended) > 1 else ""
+
+
+def _panel(
+    history: History, name: str, log: bool = False, limits: tuple[float, float] | None = None, *, small: bool = False
+) -> Panel:
     heading = capital(label(name))
+    base = "loss" if limits is not None else label(name, with_split=False)
     chart = Chart(
         id=f"curves-{name}",
         title=f"{heading} of {count(len(history.series), 'member')}",
         desc=ends(history.series, name, history.axis),
-        lines=[*member_lines(history, name), *_mean_lines(history, name)],
-        markers=[mark for one in drawn(history.series) if (mark := chosen_mark(history, one, name))],
+        bands=[] if name == "lr" else _bands(history, name),
+        lines=_rates(history) if name == "lr" else [*member_lines(history, name), *_mean_lines(history, name)],
+        markers=[] if name == "lr" else chosen_marks(history, name),
         x_label=history.axis,
-        y_label="loss (log scale)" if log else "loss",
+        y_label=f"{base} (log scale)" if log else base,
         log_y=log,
         x_range=span_of(history),
         y_range=limits,
+        width=340 if small else 420,
+        height=220 if small else 250,
     )
     return Panel(heading=heading, svg=draw(chart))
 
@@ -81,6 +122,17 @@ def member_lines(history: History, name: str) -> list[Line]:
         alone = few and sizes[one.member.variant] == 1
         look = "mean" if alone else "member" if len(history.series) <= 2 * PANELS else "member many"
         lines.append(Line(points=one.curve(name), css=f"{look} {one.css}", title=one.member.id))
+    return lines
+
+
+def _rates(history: History) -> list[Line]:
+    """The schedules that differ, each once: members that stop earlier follow the others until then."""
+    lines: list[Line] = []
+    for one in sorted(history.series, key=lambda one: -len(one.x)):
+        points = one.curve("lr")
+        css = f"mean {one.css}"
+        if points and not any(line.css == css and line.points[: len(points)] == points for line in lines):
+            lines.append(Line(points=points, css=css, title=one.member.variant or one.member.id))
     return lines
 
 
@@ -104,6 +156,11 @@ def chosen_mark(history: History, one: Series, name: str) -> Marker | None:
     radius = 3.6 if len(history.series) <= 2 * PANELS else 2.6
     title = f"{one.member.id}: {history.axis} {at:g}, {show(y)}"
     return Marker(x=at, y=y, css=f"chosen {one.css}", title=title, radius=radius)
+
+
+def chosen_marks(history: History, name: str) -> list[Marker]:
+    """The dots of all members that are drawn."""
+    return [mark for one in drawn(history.series) if (mark := chosen_mark(history, one, name))]
 
 
 def line_legend(history: History, mean: str) -> Legend:

@@ -60,16 +60,21 @@ def headline(files: RunFiles) -> Headline:
     if broken:
         warnings.append(f"Not met, by the audit of the split: {', '.join(broken)}.")
     return Headline(
-        facts=_facts(summary, members),
+        facts=_facts(files, members),
         sentence=_sentence(summary, rows),
         cards=[_card(row, index) for index, row in enumerate(rows)],
-        warnings=[*warnings, *findings(summary, files.histories)],
+        warnings=[*warnings, *findings(files)],
         notes=[note for note in (_coverage(files, rows), _baseline(files, rows)) if note],
     )
 
 
-def _facts(summary: Json, members: Sequence[MemberResult]) -> list[tuple[str, str]]:
-    named = [(name, clean(summary.get(name))) for name in ("task", "model", "data")]
+def _facts(files: RunFiles, members: Sequence[MemberResult]) -> list[tuple[str, str]]:
+    summary = files.summary
+    varied = section(files.environment, "config", "members", "vary")
+    named = [
+        (name, ", ".join(clean(choice) for choice in items(varied, name)) or clean(summary.get(name)))
+        for name in ("task", "model", "data")
+    ]
     found = [(name, value) for name, value in named if value not in ("", "given")]  # `given`: a Python object
     if members:
         found.append(("members", f"{len(members):,}"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from unicodedata import east_asian_width
 
 from paceline.report.scale import Scale, padded
 from paceline.report.svg import Element, element, picture, text_of
-from paceline.report.words import clean, finite, percent
+from paceline.report.words import clean, finite, percent, shorten
 
+_SHRINK = 0.8  # the share of its width below which a matrix scrolls
+_NAME = 18  # letters of a class name that are shown
 _TEXT_LIMIT = 24  # above so many classes the cells carry no numbers
 # The opacity from which the text of a cell changes between black and white, on dark paper and on light: a contrast of
 # 4.5 at least everywhere. Orange is lighter than blue.
@@ -33,18 +36,19 @@ def heat_map(table: HeatMap) -> str:
     Errors are shaded by the square root of their share, so that a confusion of 2 % is seen beside a recall of 98 %.
     """
     n = len(table.classes)
-    names = [short(name) for name in table.classes]
-    longest = max((len(name) for name in names), default=1)
+    names = [shorten(clean(name), _NAME) for name in table.classes]
+    longest = max((text_width(name) for name in names), default=1.0)
     cell = 44 if n <= 6 else 38 if n <= 12 else 28 if n <= _TEXT_LIMIT else max(6, 560 // n)
     if n <= _TEXT_LIMIT:
         most = max((count for row in table.counts for count in row), default=0)
         cell = max(cell, round(7.2 * len(f"{most:,.0f}")) + 8)
-    left = 34 + 6.6 * longest if n <= 2 * _TEXT_LIMIT else 34
-    upright = longest * 6.4 > cell - 4
-    top = 36 + (6.9 * longest if upright else 12) if n <= 2 * _TEXT_LIMIT else 30
+    left = 34 + longest if n <= 2 * _TEXT_LIMIT else 34
+    upright = longest > cell - 4
+    top = 36 + (longest if upright else 12) if n <= 2 * _TEXT_LIMIT else 30
     width, height = left + n * cell + 8, top + n * cell + 8
     root = picture(table.id, table.title, table.desc, width, height, css="heat")
-    root.attrib |= {"width": f"{width:.0f}", "height": f"{height:.0f}"}  # it scrolls in its box rather than shrink
+    # It shrinks a little with its box, then scrolls in it: the numbers stay legible.
+    root.attrib |= {"width": f"{width:.0f}", "height": f"{height:.0f}", "style": f"min-width:{_SHRINK * width:.0f}px"}
     element("text", root, "predicted", css="name x", x=left + n * cell, y=12)
     middle = top + n * cell / 2
     element("text", root, "true", css="name turned", x=12, y=middle, transform=f"rotate(-90 12 {middle:.1f})")
@@ -55,10 +59,17 @@ def heat_map(table: HeatMap) -> str:
     return text_of(root)
 
 
-def short(name: str, limit: int = 16) -> str:
-    """Cut a long name, with an ellipsis."""
-    name = clean(name)
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+def text_width(text: str) -> float:
+    """About how wide a label is, in pixels at the size of a chart's text."""
+    return sum(map(_letter_width, text))
+
+
+def _letter_width(letter: str) -> float:
+    if east_asian_width(letter) in "WF":
+        return 12.0
+    if letter in "iljtf.,:;'|!I1 ":
+        return 4.2
+    return 9.8 if letter in "mwMW@" else 7.8 if letter.isupper() else 6.9
 
 
 def _names(root: Element, names: Sequence[str], row: int, cell: float, left: float, top: float, upright: bool) -> None:

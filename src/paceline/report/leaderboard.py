@@ -16,6 +16,7 @@ from paceline.errors import PacelineError, RunError
 from paceline.report.files import Json, items, section, sections
 from paceline.report.results import Metric, metrics_of, selection_metric, variant_names
 from paceline.report.words import better, clean, number
+from paceline.run.contained import refuse_foreign_entries
 from paceline.run.folder import Run
 
 SCHEMA_VERSION = 1
@@ -115,13 +116,18 @@ def _rank(entry: Entry) -> tuple[float, float]:
 
 def _heading(key: Key, ambiguous: bool) -> str:
     task, data, split, _, fingerprint = key
-    text = f"{task or 'unknown task'} on {data or 'unknown data'}" + (f", {split}" if split else "")
+    what = "a task given in Python" if task == "given" else task or "unknown task"
+    where = "data given in Python" if data == "given" else data or "unknown data"
+    both = "task and data given in Python" if task == data == "given" else f"{what} on {where}"
+    split = "split given" if split.startswith("one given split") else split
+    text = both + (f", {split}" if split else "")
     return f"{text} ({fingerprint.removeprefix('sha256:')[:8] or 'no fingerprint'})" if ambiguous else text
 
 
 def _entry(run: Run) -> Entry:
     made = Entry(name=clean(run.name), path=run.path, status="unfinished", when=_time(run.path))
     try:
+        refuse_foreign_entries(run.path)
         config = run.config
         task, model, data = (clean(section(config, name).get("name")) for name in ("task", "model", "data"))
         metric = clean(section(config, "training", "selection").get("metric"))

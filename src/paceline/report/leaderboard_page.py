@@ -13,10 +13,10 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from paceline.checkpoint.files import write_text_atomic
-from paceline.report.compare_page import render_page
 from paceline.report.leaderboard import Entry, Group, Leaderboard
-from paceline.report.results import Metric, limits_for
-from paceline.report.tables import Cell, Table, metric_strip
+from paceline.report.results import Metric
+from paceline.report.tables import Cell, Table, limits_for, metric_strip
+from paceline.report.template import render_page
 from paceline.report.words import better, clean, count, label, show
 
 CAUTION = (
@@ -115,7 +115,7 @@ def _table(group: Group, index: int) -> Table:
             strip = metric_strip(entry.result, f"run-{index}-{number}", limits_for(group.metric, rows))
         test = list(_figures(entry.test)) if tests else []
         cells.append([_name(entry), _model(entry), _members(entry), *_figures(entry.result), strip, *test, entry.day])
-    return Table(columns=columns, rows=cells)
+    return Table(columns=columns, rows=cells, title=f"runs: {group.heading}")
 
 
 def _name(entry: Entry) -> Cell:

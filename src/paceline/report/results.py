@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from paceline.report.files import Json, items, section, sections
 from paceline.report.words import (
     THIN,
+    before,
     capital,
     clean,
     count,
@@ -21,6 +22,7 @@ from paceline.report.words import (
 )
 
 _SMOOTHINGS = {"ema": "an exponential average", "median_ema": "a running median and an exponential average"}
+_SECOND = ("f1_macro", "log_loss", "rmse", "mae", "r2")  # after accuracy; the log-loss judges the probabilities
 _ORDER = {"test": 0, "val": 1, "best": 2, "last": 3, "train": 4, "": 5}
 
 
@@ -84,6 +86,7 @@ class Chosen:
     metric: str = ""
     mode: str = ""
     smoothing: str = ""
+    weights: str = ""  # `ema` or `swa` where they are averages
     epoch: float | None = None
     step: float | None = None
     value: float | None = None
@@ -122,7 +125,7 @@ class Variant:
 
 
 def metrics_of(summary: Json) -> list[Metric]:
-    """All metrics (of the leading variant), test first, then validation, then the order of the summary."""
+    """All metrics (of the leading variant), test first, then validation; the loss last, else as in the summary."""
     return _metrics(section(summary, "metrics"), leading_members(summary))
 
 
@@ -199,13 +202,14 @@ def interval_words(row: Metric) -> str:
 
 def selection_rule(chosen: Sequence[Chosen]) -> str:
     """The rule in words, where all members share one; else empty."""
-    rules = {(one.metric, one.mode, one.smoothing) for one in chosen}
+    rules = {(one.metric, one.mode, one.smoothing, one.weights) for one in chosen}
     if len(rules) != 1:
         return ""
-    metric, mode, smoothing = rules.pop()
+    metric, mode, smoothing, weights = rules.pop()
     extreme = "lowest" if mode == "min" else "highest"
     smoothed = "" if smoothing in ("", "none") else f", smoothed by {_SMOOTHINGS.get(smoothing, smoothing)}"
-    return f"Each member keeps the weights with the {extreme} {label(metric)}{smoothed}."
+    kept = "weights" if weights in ("", "raw") else f"averaged weights ({weights.upper()})"
+    return f"Each member keeps the {kept} with the {extreme} {label(metric)}{smoothed}."
 
 
 def leading_words(summary: Json) -> str:
@@ -226,17 +230,23 @@ def chosen_epochs(members: Sequence[MemberResult]) -> str:
 
 def _rank(name: str, chosen_by: str) -> tuple[int, int]:
     base = split_of(name)[1]
-    if base == "loss" or base.endswith("_loss"):
+    if base == "loss":
         return (3, 0)
-    if base == split_of(chosen_by)[1]:
+    if base == split_of(chosen_by)[1] and base != "log_loss":
         return (0, 0)
-    return (1, 0) if base == "accuracy" else (2, 0 if base == "f1_macro" else 1)
+    return (1, 0) if base == "accuracy" else (2, _SECOND.index(base) if base in _SECOND else len(_SECOND))
 
 
 def _metrics(table: Json, members: Sequence[MemberResult]) -> list[Metric]:
     trained = [member for member in members if not member.failed]
     rows = [_metric(name, row, trained) for name, row in table.items() if isinstance(row, Mapping)]
-    return sorted(rows, key=lambda row: _ORDER[split_of(row.name)[0]])
+    place = {row.name: index for index, row in enumerate(rows)}
+
+    def order(row: Metric) -> tuple[int, bool, int]:
+        split, base = split_of(row.name)
+        return _ORDER[split], base == "loss", place.get(before(row.name), place[row.name])  # after the raw one
+
+    return sorted(rows, key=order)
 
 
 def _metric(name: str, row: Json, members: Sequence[MemberResult]) -> Metric:
@@ -273,6 +283,7 @@ def _member(row: Json) -> MemberResult:
             metric=clean(chosen.get("metric")),
             mode=clean(chosen.get("mode")),
             smoothing=clean(chosen.get("smoothing")),
+            weights=clean(chosen.get("weights")),
             epoch=number(chosen.get("epoch")),
             step=number(chosen.get("step")),
             value=number(chosen.get("value")),
@@ -282,14 +293,3 @@ def _member(row: Json) -> MemberResult:
             reason=clean(chosen.get("reason")),
         ),
     )
-
-
-def limits_for(name: str, rows: Sequence[Metric]) -> tuple[float, float] | None:
-    """A common range for the strips of one metric on all splits, so that their positions can be compared."""
-    same = [row for row in rows if split_of(row.name)[1] == split_of(name)[1]]
-    edges = [edge for row in same for edge in [*finite(row.values), *(row.interval or ()), *finite([row.mean])]]
-    if not edges:
-        return None
-    low, high = min(edges), max(edges)
-    margin = 0.06 * (high - low) or 0.5
-    return low - margin, high + margin

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from paceline.report.figures import (
+    MIDDLE,
     PANELS,
     Figure,
     Panel,
-    chosen_mark,
+    chosen_marks,
     draw,
-    drawn,
     drawn_note,
     ends,
     known,
@@ -98,7 +98,6 @@ def _overview(history: History, left_out: int) -> Figure:
     """All members in one chart: the series that was judged, the middle 80 % of the members, every chosen epoch."""
     name, metric = _judged(history.series[0]), history.series[0].member.chosen.metric
     groups = [group for group in history.groups() if len(group) > 1]
-    title = "middle 80\u202f% of the members"
     means = [Line(points=mean_curves(group, name)[0], css=f"mean {group[0].css}", title="mean") for group in groups]
     limits, note = _limits(history.series, [name])
     chart = Chart(
@@ -106,8 +105,8 @@ def _overview(history: History, left_out: int) -> Figure:
         title=f"{label(metric)} of {count(len(history.series), 'member')}",
         desc=ends(history.series, name, history.axis),
         lines=[*member_lines(history, name), *(line for line in means if line.points)],
-        bands=[Band(points=ranges(group, name, 0.1, 0.9), css=group[0].css, title=title) for group in groups],
-        markers=[mark for one in drawn(history.series) if (mark := chosen_mark(history, one, name))],
+        bands=[Band(points=ranges(group, name, 0.1, 0.9), css=group[0].css, title=MIDDLE) for group in groups],
+        markers=chosen_marks(history, name),
         x_label=history.axis,
         y_label=label(metric, with_split=False) + (", smoothed" if name != metric else ""),
         x_range=span_of(history),
@@ -116,7 +115,7 @@ def _overview(history: History, left_out: int) -> Figure:
         height=300,
     )
     legend = line_legend(history, "mean, while all train")
-    legend += [(f"key band {tone(history)}", title), (f"key chosen {tone(history)}", "chosen epoch")]
+    legend += [(f"key band {tone(history)}", MIDDLE), (f"key chosen {tone(history)}", "chosen epoch")]
     other = f"{count(left_out, 'member')} chosen by another metric are not shown." if left_out else ""
     reasons = "The reason of each member stands in the table of members."
     return Figure(

@@ -56,6 +56,17 @@ class Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bar:
+    """An upright bar from `left` to `right` on the x axis, from the foot of the chart to y."""
+
+    left: float
+    right: float
+    y: float
+    css: str = "c0"
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Chart:
     """What a line chart shows. Sizes are in SVG units, about one CSS pixel each."""
 
@@ -64,6 +75,7 @@ class Chart:
     desc: str
     lines: Sequence[Line] = ()
     bands: Sequence[Band] = ()
+    bars: Sequence[Bar] = ()
     markers: Sequence[Marker] = ()
     rules: Sequence[Rule] = ()
     x_label: str = "epoch"
@@ -89,6 +101,8 @@ def line_chart(chart: Chart) -> str:
     plot = element("g", root, clip_path=f"url(#{clip})")
     for band in chart.bands:
         _titled(element("path", plot, css=f"band {band.css}", d=_band_path(band, x, y)), band.title)
+    for bar in chart.bars:
+        _bar(plot, bar, x, y)
     for rule in chart.rules:
         element("line", plot, css="rule", x1=x(rule.x), x2=x(rule.x), y1=y.start, y2=y.end)
     for line in chart.lines:
@@ -100,7 +114,7 @@ def line_chart(chart: Chart) -> str:
         _titled(dot, marker.title)
     for rule in chart.rules:
         _rule_label(root, rule, x, y)
-    if not any(value is not None for line in chart.lines for _, value in line.points):
+    if not chart.bars and not any(value is not None for line in chart.lines for _, value in line.points):
         element("text", root, "no values", css="empty", x=(x.start + x.end) / 2, y=(y.start + y.end) / 2)
     return text_of(root)
 
@@ -133,6 +147,7 @@ def _scales(chart: Chart) -> tuple[Scale, Scale]:
     top, right, bottom, left = chart.margin
     known = [(at, value) for line in chart.lines for at, value in line.points if value is not None]
     heights = [value for _, value in known] + [marker.y for marker in chart.markers]
+    heights += [bar.y for bar in chart.bars]
     heights += [edge for band in chart.bands for _, low, high in band.points for edge in (low, high)]
     low, high = chart.y_range or padded(heights, log=chart.log_y)
     columns = [at for at, _ in known]
@@ -160,6 +175,14 @@ def _grid(root: Element, chart: Chart, x: Scale, y: Scale) -> None:
         element("text", group, text, css="tick x", x=x(value), y=y.start + 16)
     element("text", group, chart.x_label, css="name x", x=x.end, y=y.start + 30)
     element("text", group, chart.y_label, css="name y", x=2, y=y.end - 11)
+
+
+def _bar(plot: Element, bar: Bar, x: Scale, y: Scale) -> None:
+    left, right, top = x(bar.left), x(bar.right), min(y(bar.y), y.start)
+    shape = element(
+        "rect", plot, css=f"column {bar.css}", x=left, y=top, width=max(0.8, right - left), height=y.start - top
+    )
+    _titled(shape, bar.title)
 
 
 def _rule_label(root: Element, rule: Rule, x: Scale, y: Scale) -> None:

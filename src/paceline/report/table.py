@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from paceline.report.decided import decision_notes
 from paceline.report.ensembles import EnsembleRow, ensemble_rows
 from paceline.report.files import Json
-from paceline.report.findings import findings
+from paceline.report.references import ReferenceRow, reference_notes, reference_rows
 from paceline.report.results import (
     MemberResult,
     Metric,
@@ -28,16 +29,16 @@ _WIDTH, _GAP = 80, 2  # columns of a terminal, and between two columns of a tabl
 _ROWS = 20  # a longer list of members is cut; the report has all of them
 
 
-def terminal_tables(summary: Json, histories: Mapping[str, Json] | None = None) -> list[RenderableType]:
+def terminal_tables(summary: Json, known: Sequence[str] = ()) -> list[RenderableType]:
     """What the command line prints at the end of a run, in order; pass each to `rich.console.Console.print`.
 
-    The verdict, the metrics table (test where it was opened, and validation), the members table, and what to know
-    before using the figures. `histories` are the members', by id. Names are printed as text, never as rich markup.
+    The verdict, the metrics table (test where it was opened, and validation), the members table, and `known`: sentences
+    on what to know before using the figures. Names are printed as text, never as rich markup.
     """
     parts: list[RenderableType] = [Text(verdict(summary), style="bold")]
     rows = [row for row in metrics_of(summary) if split_of(row.name)[0] in ("test", "val", "")]
     if rows:
-        parts += [Text(""), *metrics_table(rows)]
+        parts += [Text(""), *metrics_table(rows), *map(_line, decision_notes(summary))]
     if variants_of(summary):
         parts += [Text(""), _variants(summary)]
     members = members_of(summary)
@@ -50,7 +51,9 @@ def terminal_tables(summary: Json, histories: Mapping[str, Json] | None = None) 
     ensembles = ensemble_rows(summary)
     if ensembles:
         parts += [Text(""), _ensembles(ensembles)]
-    known = findings(summary, histories)
+    references = reference_rows(summary)
+    if references:
+        parts += [Text(""), _references(references), *map(_line, reference_notes(summary))]
     if known:
         parts += [Text(""), *(_line(f"! {text}", style="yellow") for text in known)]
     return parts
@@ -104,6 +107,17 @@ def _ensembles(rows: Sequence[EnsembleRow]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in (row.name, row.metric, row.value, row.samples, row.members)))
+    return table
+
+
+def _references(rows: Sequence[ReferenceRow]) -> Table:
+    table = _table()
+    table.add_column("beside", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    for heading in ("value", "models", "models minus it"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in (row.name, row.metric, row.value, row.models, row.difference)))
     return table
 
 

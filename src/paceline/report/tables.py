@@ -13,12 +13,11 @@ from paceline.report.results import (
     MemberResult,
     Metric,
     headline_of,
-    limits_for,
     metrics_of,
     selection_metric,
     variants_of,
 )
-from paceline.report.words import BEYOND, better, beyond, capital, count, finite, label, show, split_of
+from paceline.report.words import BEYOND, before, better, beyond, capital, count, finite, label, shorten, show, split_of
 
 Cell = str | Markup
 _SHORT = 28  # characters of a name that is not broken over lines
@@ -26,11 +25,15 @@ _SHORT = 28  # characters of a name that is not broken over lines
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """`columns` are (heading, kind); kind is `name`, `text`, `number`, `why` or `plot` and only chooses the look."""
+    """`columns` are (heading, kind); kind is `name`, `text`, `number`, `why` or `plot` and only chooses the look.
+
+    `title` names the table for a reader who does not see the page.
+    """
 
     columns: Sequence[tuple[str, str]]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
+    title: str = "table"
 
 
 def metric_table(summary: Json) -> Table | None:
@@ -62,13 +65,14 @@ def metric_table(summary: Json) -> Table | None:
         caption += f"{capital(BEYOND)}. "
     if several:
         caption += "Dots are members, the bar is the interval; one metric has one scale on all splits."
-    return Table(columns=columns, rows=cells, caption=caption.strip())
+    return Table(columns=columns, rows=cells, caption=caption.strip(), title="metrics")
 
 
 def _metric_row(row: Metric, rows: Sequence[Metric], index: int, shown: Mapping[str, bool]) -> list[Cell]:
-    arrow = {"higher": " ↑", "lower": " ↓"}.get(better(row.name), "")
+    arrow = {"higher": "\u00a0↑", "lower": "\u00a0↓"}.get(better(row.name), "")
+    code = Markup("_<wbr>").join(row.name.split("_"))
     name = Markup('{}<span class="way" title="{}">{}</span> <code>{}</code>').format(
-        capital(label(row.name)), f"{better(row.name)} is better" if arrow else "", arrow, row.name
+        capital(label(row.name)), f"{better(row.name)} is better" if arrow else "", arrow, code
     )
     cells: list[Cell] = [name, show(row.mean, row.places), row.range_text, row.std_text, str(row.n)]
     if shown["samples"]:
@@ -104,7 +108,7 @@ def variant_table(summary: Json) -> Table | None:
     judged = selection_metric(summary)
     by = f" by {label(judged)}" if judged else ""
     caption = f"Best first{by}; dots: {label(names[0])}. Metrics and classes below are those of {variants[0].name}."
-    return Table(columns=[*columns, ("members", "plot")], rows=rows, caption=caption)
+    return Table(columns=[*columns, ("members", "plot")], rows=rows, caption=caption, title="variants")
 
 
 def metric_strip(row: Metric, id: str, limits: tuple[float, float] | None = None, width: int = 150) -> Markup:
@@ -116,13 +120,24 @@ def metric_strip(row: Metric, id: str, limits: tuple[float, float] | None = None
     return Markup(drawn)  # noqa: S704 - well-formed by construction, every text escaped
 
 
+def limits_for(name: str, rows: Sequence[Metric]) -> tuple[float, float] | None:
+    """A common range for the strips of one metric on all splits, so that their positions can be compared."""
+    same = [row for row in rows if before(split_of(row.name)[1]) == before(split_of(name)[1])]
+    edges = [edge for row in same for edge in [*finite(row.values), *(row.interval or ()), *finite([row.mean])]]
+    if not edges:
+        return None
+    low, high = min(edges), max(edges)
+    margin = 0.06 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
 def member_table(summary: Json, members: Sequence[MemberResult]) -> Table | None:
     """One row per member: what it is, how it ended, what it chose and why, and its main result."""
     if not members:
         return None
     main = headline_of(summary, limit=1)
     short = max(len(member.id) for member in members) <= _SHORT
-    columns: list[tuple[str, str]] = [("member", "id" if short else "name")]
+    columns: list[tuple[str, str]] = [("member", "id" if short else "name wide")]
     columns += [("variant", "text")] if any(member.variant for member in members) else []
     columns += [("seed", "number")]
     columns += [("fold", "number")] if any(member.fold is not None for member in members) else []
@@ -137,7 +152,8 @@ def member_table(summary: Json, members: Sequence[MemberResult]) -> Table | None
     columns += [(label(main[0].name), "number")] if main and split_of(main[0].name)[0] == "test" else []
     columns += [("why", "why")]
     names = [name for name, _ in columns]
-    return Table(columns=columns, rows=[_member_row(member, names, main[0].name if main else "") for member in members])
+    rows = [_member_row(member, names, main[0].name if main else "") for member in members]
+    return Table(columns=columns, rows=rows, title="members")
 
 
 def _member_row(member: MemberResult, names: Sequence[str], main: str) -> list[Cell]:
@@ -159,6 +175,19 @@ def _member_row(member: MemberResult, names: Sequence[str], main: str) -> list[C
         "why": ". ".join(capital(part).rstrip(".") for part in (chosen.reason, member.stopped) if part),
     }
     return [cells[name] if name in cells else show(member.metrics.get(main)) for name in names]
+
+
+def share_bar(share: float, value: str, extra: str = "", css: str = "bar") -> Markup:
+    """A number with a bar below that is filled by a share of it, and a smaller figure beside."""
+    within = f"{min(1.0, max(0.0, share)):.4f}"
+    beside = Markup(" <i>{}</i>").format(extra) if extra else Markup("")
+    return Markup('<span class="{}" style="--share:{}"><b>{}</b>{}</span>').format(css, within, value, beside)
+
+
+def brief(name: str, limit: int = 32) -> Cell:
+    """A name, cut in the middle where it is long; then the whole of it is the tooltip."""
+    short = shorten(name, limit)
+    return name if short == name else Markup('<span title="{}">{}</span>').format(name, short)
 
 
 def whole(value: float | None) -> str:

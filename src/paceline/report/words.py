@@ -37,6 +37,7 @@ _METRICS = {
     "ece": "calibration error (ECE)",
     "lr": "learning rate",
 }
+_AFTER = {"calibrated": "calibrated", "tuned": "tuned thresholds"}  # what a metric's name ends with
 _LOWER = {"loss", "rmse", "mae", "mse", "mape", "ece", "error"}
 _SHARES = {"accuracy", "f1", "precision", "recall", "auc"}
 _HIGHER = {*_SHARES, "r2"}
@@ -47,6 +48,12 @@ def clean(text: object) -> str:
     raw = "" if text is None else str(text)
     plain = "".join(c if c.isprintable() or c == THIN else " " if c.isspace() else "\ufffd" for c in raw)
     return " ".join(word for word in plain.split(" ") if word)
+
+
+def shorten(name: str, limit: int) -> str:
+    """Cut a long name in the middle, with an ellipsis: names often differ at their ends."""
+    head = (limit - 1) // 2
+    return name if len(name) <= limit else f"{name[:head]}…{name[len(name) - (limit - 1 - head) :]}"
 
 
 def number(value: object) -> float | None:
@@ -78,8 +85,11 @@ def places_for(spread: float | None, digits: int = 2) -> int | None:
 
 
 def show(value: float | None, places: int | None = None) -> str:
-    """Print a number with `places` decimals, or with four significant digits. 1e6 and above use powers of ten."""
-    if value is None:
+    """Print a number with `places` decimals, or with four significant digits. 1e6 and above use powers of ten.
+
+    None and what is not finite are a dash.
+    """
+    if value is None or not math.isfinite(value):
         return MISSING
     size = abs(value)
     if size >= 1e6 or (0 < size < 1e-4 and (places is None or size < 0.5 * 10**-places)):
@@ -104,8 +114,16 @@ def split_of(name: str) -> tuple[str, str]:
 def label(name: str, *, with_split: bool = True) -> str:
     """`val_f1_macro` -> `validation macro F1`; unknown words are kept, underscores become spaces."""
     split, base = split_of(clean(name))
-    words = _METRICS.get(base, base.replace("_", " "))
+    plain = before(base)
+    words = _METRICS.get(plain, plain.replace("_", " "))
+    words += f", {_AFTER[base.rpartition('_')[2]]}" if plain != base else ""
     return f"{_SPLITS[split]} {words}" if split and with_split else words
+
+
+def before(name: str) -> str:
+    """`val_f1_macro_tuned` -> `val_f1_macro`: the name of the same metric before what was fitted after training."""
+    plain, _, after = name.rpartition("_")
+    return plain if plain and after in _AFTER else name
 
 
 def better(name: str) -> str:
