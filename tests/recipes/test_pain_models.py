@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -11,13 +12,17 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
+from paceline.errors import ConfigError, DataError
 from paceline.losses.classification import cross_entropy
-from paceline.models.config import ModelConfig
-from paceline.models.dropout import Dropout, noise_sites, set_keys, signed32
+from paceline.models.config import ModelConfig, WindowsConfig
+from paceline.models.dropout import Dropout
+from paceline.models.keyed import noise_sites, set_keys, signed32
 from paceline.models.mlp import MLP
 from paceline.models.pooling import AttentionPooling, masked_mean
-from paceline.recipes.pain.config import MODELS, ConvGru, Gru
-from paceline.recipes.pain.model import ConvBlock, RecurrentClassifier
+from paceline.models.recurrent import reverse_valid
+from paceline.models.windows import Windowed
+from paceline.recipes.pain.config import MODELS, ConvGru, Gru, Lstm, Rnn
+from paceline.recipes.pain.model import ConvBlock
 from paceline.types import DataSpec
 
 pytestmark = pytest.mark.fast
@@ -30,6 +35,11 @@ SMALL = {
     "conv_gru": ConvGru(channels=(5, 6), hidden_size=4, num_layers=2),
     "conv_gru, mean": ConvGru(channels=(5,), hidden_size=4, pooling="mean"),
     "conv_gru, last": ConvGru(channels=(5,), hidden_size=4, pooling="last"),
+    "lstm": Lstm(hidden_size=5),
+    "lstm, both directions": Lstm(hidden_size=5, bidirectional=True),
+    "rnn": Rnn(hidden_size=5),
+    "gru, windows": Gru(hidden_size=6, windows=WindowsConfig(size=4, stride=2)),
+    "conv_gru, windows": ConvGru(channels=(5,), hidden_size=4, windows=WindowsConfig(size=5, aggregate="logsumexp")),
 }
 
 
@@ -45,9 +55,6 @@ class PooledMlp(nn.Module):
 
 
 BUILDERS: dict[str, Callable[[], nn.Module]] = {name: lambda c=config: c.build(SPEC) for name, config in SMALL.items()}
-BUILDERS["lstm"] = lambda: RecurrentClassifier(
-    "lstm", 4, 3, hidden_size=5, num_layers=2, dropout=0.3, bidirectional=True
-)
 BUILDERS["pooled mlp"] = PooledMlp
 
 
@@ -112,14 +119,88 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(name: str) -> None:
     assert torch.equal(model(x, mask), model(x, mask))
 
 
-def test_the_default_gru_is_causal_and_of_the_documented_size() -> None:
-    model = Gru().build(SPEC)
-    layers = nn.GRU(4, 256, 2)
-    expected = sum(p.numel() for p in layers.parameters()) + 256 * 3 + 3
+@pytest.mark.parametrize("name", BUILDERS)
+def test_padding_changes_no_logit_at_evaluation(name: str) -> None:
+    torch.manual_seed(1)
+    model = BUILDERS[name]().double().eval()
+    x, mask, _ = batch()
+    longer = torch.cat([x, torch.full((4, 7, 4), float("nan"), dtype=torch.float64)], 1)
+    got = model(longer, torch.cat([mask, torch.zeros(4, 7, dtype=torch.bool)], 1))
+    torch.testing.assert_close(got, model(x, mask), rtol=1e-12, atol=1e-12)
+
+
+KINDS = {"gru": (Gru, nn.GRU), "lstm": (Lstm, nn.LSTM), "rnn": (Rnn, nn.RNN)}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"{kind} (A4)") for kind in KINDS])
+def test_a_model_is_of_the_kind_and_size_that_its_config_says(kind: str) -> None:
+    section, layer = KINDS[kind]
+    model = section(hidden_size=7, num_layers=2).build(SPEC)
+    assert [type(each) for each in model.recurrent.forward_layers] == [layer, layer]
+    whole = layer(4, 7, 2)
+    expected = sum(p.numel() for p in whole.parameters()) + 7 * 3 + 3
     assert sum(p.numel() for p in model.parameters()) == expected
-    assert all(type(layer) is nn.GRU and not layer.bidirectional for layer in model.recurrent.forward_layers)
+
+
+def test_the_default_gru_has_256_units_in_two_layers_of_one_direction() -> None:
+    """A5, A87: the head stands on the last state, of both directions if there are two."""
+    model = Gru().build(SPEC)
+    expected = sum(p.numel() for p in nn.GRU(4, 256, 2).parameters()) + 256 * 3 + 3
+    assert sum(p.numel() for p in model.parameters()) == expected
+    assert [layer.hidden_size for layer in model.recurrent.forward_layers] == [256, 256]
+    assert not model.recurrent.backward_layers
+    assert model.head.in_features == 256
     assert Gru(bidirectional=True, num_layers=1).build(SPEC).head.in_features == 512
     assert {site.p for _, site in noise_sites(model)} == {0.3}
+    x, mask, _ = batch()
+    model = model.double().eval()
+    outputs, _ = model.recurrent(x, mask)
+    last = outputs[torch.arange(4), LENGTHS - 1]
+    torch.testing.assert_close(model(x, mask), model.head(last), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flipping_the_sequence_swaps_what_the_head_of_two_tied_directions_sees(kind: str) -> None:
+    """A88: both halves are final states, which have seen every step."""
+    torch.manual_seed(1)
+    model = KINDS[kind][0](hidden_size=5, num_layers=1, bidirectional=True).build(SPEC).double().eval()
+    model.recurrent.backward_layers.load_state_dict(model.recurrent.forward_layers.state_dict())
+    x, mask, _ = batch()
+    plain = model(x, mask)
+    with torch.no_grad():
+        model.head.weight.copy_(model.head.weight.roll(5, dims=1))  # swap the two halves of the head
+    torch.testing.assert_close(model(reverse_valid(x, mask), mask), plain, rtol=1e-12, atol=1e-12)
+    for step in (0, 8):
+        changed = x.clone()
+        changed[0, step] += 1
+        state = model.recurrent(changed, mask)[1][0] - model.recurrent(x, mask)[1][0]
+        assert state[:5].abs().max() > 0 and state[5:].abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_layer_with_dropout_gives_no_warning_and_drops_before_the_head_only(kind: str) -> None:
+    """A89."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = KINDS[kind][0](hidden_size=8, num_layers=1, dropout=0.3, bidirectional=True).build(SPEC)
+        model(torch.randn(2, 9, 4))
+    assert [(path, site.p) for path, site in noise_sites(model)] == [("dropout", 0.3)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_of_one_direction_is_causal(kind: str) -> None:
+    """A94: what it says after step t, and the logits of a sequence that ends there, know no later step."""
+    torch.manual_seed(1)
+    model = KINDS[kind][0](hidden_size=6).build(SPEC).double().eval()
+    x, _, _ = batch()
+    for t in range(1, 9):
+        changed = x.clone()
+        changed[:, t:] += torch.randn(4, 9 - t, 4, dtype=torch.float64)
+        before, after = model.recurrent(x)[0], model.recurrent(changed)[0]
+        assert torch.equal(before[:, :t], after[:, :t])
+        assert not torch.equal(before[:, t], after[:, t])
+        until = (torch.arange(9) < t).expand(4, -1)
+        assert torch.equal(model(x, until), model(changed, until))
 
 
 @pytest.mark.parametrize(("name", "section"), MODELS.items())
@@ -134,6 +215,15 @@ def test_models_are_chosen_by_name_and_build_for_the_data(name: str, section: ty
 def test_bad_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ConvGru.model_validate(bad)
+
+
+@pytest.mark.parametrize(("name", "section"), MODELS.items())
+def test_windows_are_a_choice_of_every_model_and_fit_the_data(name: str, section: type[ModelConfig]) -> None:
+    assert type(section.model_validate({"windows": {"size": 4}}).build(SPEC)) is Windowed
+    with pytest.raises(ConfigError, match="longer than the longest sequence"):
+        section.model_validate({"windows": {"size": 10}}).build(SPEC)
+    with pytest.raises(DataError, match="needs sequences"):
+        section.model_validate({"name": name}).build(DataSpec(shapes={"x": (4,)}, classes=("a", "b")))
 
 
 class ConvAttention(nn.Module):
