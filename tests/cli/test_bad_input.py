@@ -45,6 +45,18 @@ OWN = ["train", "--use", str(USE)]
 NPZ = [*TRAIN, "data=npz", "data.path=data.npz"]
 
 
+NUMBERS = """
+import numpy as np, paceline, torch
+class Data(paceline.DataConfig):
+    def load(self): return paceline.dataset(x=np.ones((20, 2)) * np.arange(20)[:, None], y=np.arange(20) / 3)
+class Net(paceline.ModelConfig):
+    def build(self, spec): return torch.nn.Linear(2, 1)
+recipe = paceline.Recipe(name="numbers", data={"data": Data}, models={"net": Net}, task=paceline.RegressionConfig,
+                         loss="mse")
+"""
+NUMBERS_OWN = ["train", "--use", "own.py"]
+
+
 def as_is() -> None:
     """Leave the folder as it is."""
 
@@ -71,7 +83,7 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
     "no key": (as_is, [*TRAIN, "gru"], ["not of the form key=value", "gru"]),
     "not parseable": (as_is, [*TRAIN, "model.channels=[8"], ["cannot be parsed", "model.channels=[8"]),
     "several values": (as_is, [*TRAIN, "training.batch_size=8,16"], ["several values", "members.vary.training"]),
-    "missing variable": (as_is, [*TRAIN, "data.path=${oc.env:NOT_THERE}"], ["NOT_THERE"]),
+    "a computed value": (as_is, [*TRAIN, "data.path=${oc.env:HOME}"], ["never computed", "${oc.env:HOME}"]),
     # members
     "repeated seeds": (as_is, [*TRAIN, "members.seeds=[1,2,1]"], ["members.seeds", "1 is given twice"]),
     "zero seeds": (as_is, [*TRAIN, "members.seeds=0"], ["members.seeds", "at least one seed"]),
@@ -95,6 +107,18 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
         as_is, [*OWN, "device=cpu", "training.amp={enabled: true, dtype: float16}"], ["float16 needs CUDA"]
     ),
     "a loss for numbers": (as_is, [*OWN, "loss=mse"], ["shape of the targets"]),
+    # classes: losses, decisions
+    "negative gamma": (as_is, [*OWN, "loss=focal", "loss.gamma=-1"], ["loss.gamma", "greater than or equal to 0"]),
+    "nothing but smoothing": (as_is, [*OWN, "loss.label_smoothing=1"], ["loss.label_smoothing", "less than 1"]),
+    "gamma of another loss": (as_is, [*OWN, "loss.gamma=1"], ["unknown config key", "loss.gamma"]),
+    "unknown decision": (as_is, [*OWN, "task.decision.thresholds=yes"], ["task.decision.thresholds", "'tuned'"]),
+    "a decision about numbers": (
+        text("own.py", NUMBERS), [*NUMBERS_OWN, "task.decision.temperature=fitted"], ["task.decision", "regression"]
+    ),
+    "class weights for numbers": (
+        text("own.py", NUMBERS), [*NUMBERS_OWN, "loss=focal", "loss.class_weights=balanced"], ["loss.class_weights"]
+    ),
+    "the focal loss for numbers": (text("own.py", NUMBERS), [*NUMBERS_OWN, "loss=focal"], ["loss=focal"]),
     # data
     "no path": (as_is, [*TRAIN, "data=npz"], ["required config value is missing", "data.path"]),
     "missing file": (as_is, NPZ, ["no such file", "data.npz"]),

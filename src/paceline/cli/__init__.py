@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line; the entry point `paceline`."""
-    from paceline.cli.main import run
+    from paceline.launch.process import calm_collector
+    from paceline.launch.signals import Stopped, signals
 
-    run()
+    try:
+        with signals():  # first of all: what follows takes its time
+            from paceline.cli.main import run
+
+            calm_collector()
+            run()
+    except Stopped as stopped:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(stopped.exit_code)

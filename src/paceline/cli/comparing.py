@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
+from paceline.cli.console import make_console
 from paceline.errors import RunError
 
 
@@ -23,7 +23,7 @@ def compare_command(
         if target is not None:
             _check_folder(option, target)
     found = compare(sources, metrics, redrawn=redrawn)
-    console = Console()
+    console = make_console()
     for part in comparison_text(found):
         console.print(part)
     if json_file is not None:
@@ -43,7 +43,7 @@ def runs_command(folder: Path, json_file: Path | None) -> None:
         _check_folder("--json", json_file)
 
     found = leaderboard(folder)
-    console = Console()
+    console = make_console()
     for part in leaderboard_text(found):
         console.print(part)
     if json_file is not None:

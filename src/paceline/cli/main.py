@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from paceline.errors import PacelineError
+from paceline.cli.checkpoints import app as checkpoint_app
+from paceline.cli.completion import complete_override
+from paceline.errors import PacelineError, visible
 
 app = typer.Typer(
     name="paceline",
@@ -21,8 +23,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(checkpoint_app, name="checkpoint")
+
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="group choices and config values")
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="group choices and config values", autocompletion=complete_override),
 ]
 Use = Annotated[
     list[Path] | None, typer.Option("--use", metavar="FILE.py", help="your own recipe, losses, models or trackers")
@@ -39,6 +44,9 @@ def train(
     runs: Annotated[Path, typer.Option(help="where runs are made")] = Path("runs"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a run of the same name")] = False,
     config: Config = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="a plan by `paceline plan -o`, in place of `auto`")
+    ] = None,
     use: Use = None,
     config_dir: ConfigDir = None,
 ) -> None:
@@ -48,19 +56,31 @@ def train(
     """
     from paceline.cli.running import train_command
 
-    train_command(overrides or [], name=name, runs=runs, overwrite=overwrite, config=config, use=use or [],
-                  config_dir=config_dir)  # fmt: skip
+    train_command(overrides or [], name=name, runs=runs, overwrite=overwrite, config=config, plan=plan,
+                  use=use or [], config_dir=config_dir)  # fmt: skip
 
 
 @app.command()
-def resume(run: RunPath, use: Use = None) -> None:
-    """Go on with an interrupted run, bit for bit as if it had never stopped.
+def resume(
+    run: RunPath,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="values to change from here on, on record")
+    ] = None,
+    inexact: Annotated[
+        bool, typer.Option("--inexact", help="go on although processor, torch build, device or threads are others")
+    ] = False,
+    accept_changed_data: Annotated[
+        bool, typer.Option("--accept-changed-data", help="go on although the data changed")
+    ] = False,
+    use: Use = None,
+) -> None:
+    """Go on with an interrupted run, bit for bit as if it had never stopped; or with more epochs, which is recorded.
 
     Example: paceline resume runs/first
     """
     from paceline.cli.running import resume_command
 
-    resume_command(run, use or [])
+    resume_command(run, overrides or [], inexact=inexact, accept_changed_data=accept_changed_data, use=use or [])
 
 
 @app.command()
@@ -81,18 +101,25 @@ def evaluate(
 @app.command()
 def predict(
     run: RunPath,
-    source: Annotated[Path, typer.Argument(metavar="INPUT.npz", help="x (N, T, F) or (N, F), and lengths (N,)")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="a .csv, .npz or .ts file, raw as in training")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="the CSV to write")] = None,
     member: Annotated[list[str] | None, typer.Option(help="use this member only (repeat for several)")] = None,
+    per_member: Annotated[bool, typer.Option("--per-member", help="a row per member and sample, no average")] = False,
+    probabilities: Annotated[
+        bool | None,
+        typer.Option(help="show those of the classes (default: yes, but not in data=challenge's submission)"),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="without fitted temperatures and tuned thresholds")] = False,
     use: Use = None,
 ) -> None:
     """Predict new input from a run's folder alone; members are averaged.
 
-    Example: paceline predict runs/first new.npz -o predictions.csv
+    Example: paceline predict runs/first new.csv -o predictions.csv
     """
     from paceline.cli.results import predict_command
 
-    predict_command(run, source, output, member or [], use or [])
+    predict_command(run, source, output, member or [], per_member=per_member, probabilities=probabilities, raw=raw,
+                    use=use or [])  # fmt: skip
 
 
 @app.command()
@@ -153,14 +180,23 @@ def show_config(
 
 
 @app.command()
-def plan(overrides: Overrides = None, config: Config = None, use: Use = None, config_dir: ConfigDir = None) -> None:
-    """Print how a run would train: cohorts, engines, processes. Loads the data, trains and writes nothing.
+def plan(
+    overrides: Overrides = None,
+    config: Config = None,
+    use: Use = None,
+    config_dir: ConfigDir = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="time the ways to train on this machine, some seconds each")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the plan, for `paceline train --plan`")] = None,
+) -> None:
+    """Print how a run would train: cohorts, engines, processes. Loads the data and trains nothing.
 
-    Example: paceline plan task=pain members.seeds=5 members.folds=5
+    Example: paceline plan task=pain members.seeds=5 members.folds=5 --probe -o plan.json
     """
-    from paceline.cli.results import plan_command
+    from paceline.cli.planning import plan_command
 
-    plan_command(overrides or [], config, use or [], config_dir)
+    plan_command(overrides or [], config=config, use=use or [], config_dir=config_dir, probe=probe, out=out)
 
 
 @app.command()
@@ -188,6 +224,62 @@ def new(
     new_command(name, folder)
 
 
+@app.command()
+def scaffold(
+    task: Annotated[str, typer.Argument(help="the recipe: pain")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="where the files are written; new or empty")],
+    force: Annotated[bool, typer.Option("--force", help="write into a folder that is not empty")] = False,
+) -> None:
+    """Write a group's own scripts and module names, as thin files over paceline.
+
+    Example: paceline scaffold pain my_project
+    """
+    from paceline.cli.scaffolding import scaffold_command
+
+    scaffold_command(task, folder, force=force)
+
+
+@app.command()
+def prove(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [KEY=VALUE]...",
+            help="a run whose configuration to take, or task=NAME; values",
+            autocompletion=complete_override,
+        ),
+    ] = None,
+    kills: Annotated[int, typer.Option(help="how many times the training is killed")] = 5,
+    seed: Annotated[int, typer.Option(help="of the instants")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="keep the folder of both trainings")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the proof as JSON")] = None,
+    use: Use = None,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Train once whole and once killed at random instants and resumed, and compare every bit.
+
+    Example: paceline prove task=pain training.num_epochs=3
+    """
+    from paceline.cli.proving import prove_command
+
+    prove_command(words or [], use=use or [], config_dir=config_dir, kills=kills, seed=seed, keep=keep,
+                  json_file=json_file)  # fmt: skip
+
+
+@app.command()
+def doctor(
+    runs: Annotated[Path, typer.Option(help="where runs are made")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
+) -> None:
+    """Try what training needs on this machine, and say what to do where something is missing.
+
+    Example: paceline doctor
+    """
+    from paceline.cli.doctor import doctor_command
+
+    doctor_command(runs, as_json=as_json)
+
+
 def run() -> None:
     """Run the app; a user's mistake is one error on stderr and exit code 2, without a traceback."""
     try:
@@ -195,5 +287,7 @@ def run() -> None:
     except PacelineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except MemoryError as error:
+        reason = " ".join(visible(str(error)).split())
+        print(f"error: there is not enough memory\ngot: {reason or 'no free memory'}", file=sys.stderr)
+        sys.exit(1)

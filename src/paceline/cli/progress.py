@@ -1,20 +1,23 @@
-"""Live progress: one line for the cohort in training, a line for each that ended; plain lines when not a terminal."""
+"""Live progress: a line per cohort in training and a table of its members; plain lines when not a terminal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
+from paceline.cli.standing import Standing
 from paceline.run.execute import Observer
-from paceline.types import Cohort, Record, Value
+from paceline.types import Cohort, Record
 
 PLAIN_SECONDS = 10.0  # between two plain lines of one cohort
+TABLE = (("member", "left"), ("epoch", "right"), ("now", "right"), ("best", "right"), ("at", "right"), ("", "left"))
 
 
 @contextmanager
@@ -23,43 +26,72 @@ def progress_view(console: Console) -> Iterator[Observer]:
     if not console.is_terminal:
         yield PlainView(console)
         return
-    # On a narrow terminal the values give way, not the bar or the time that is left.
-    room = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=12),
-        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.fields[note]}", markup=False, table_column=room),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console, transient=True, expand=True) as progress:
-        yield LiveView(console, progress)
+    view = LiveView(console)
+    with Live(get_renderable=view.render, console=console, refresh_per_second=4, transient=True):
+        yield view
 
 
 class LiveView:
-    """One live line per cohort in training; a line for each that ended stays above them."""
+    """One live line per cohort in training, and below them a table of its members; what ended stays above."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-        self._cohorts = _Cohorts(console)
+    def __init__(self, console: Console) -> None:
+        # On a narrow terminal the values give way, not the bar or the time that is left.
+        room = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=12),
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[note]}", markup=False, table_column=room),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            expand=True,
+        )
+        self._training: dict[str, tuple[TaskID, Standing]] = {}
 
     def start(self, cohort: Cohort, number: int, of: int, num_epochs: int, resumed_at: int) -> None:
-        self._cohorts.start(cohort, resumed_at)
-        self._tasks[cohort.id] = self._progress.add_task(
-            f"{cohort.id} ({number} of {of})", total=num_epochs, completed=resumed_at, note=""
-        )
+        name = f"{cohort.id} ({number} of {of})"
+        if cohort.id in self._training:  # its worker died and was started again
+            self._progress.remove_task(self._training[cohort.id][0])
+        task = self._progress.add_task(name, total=num_epochs, completed=resumed_at, note="")
+        self._training[cohort.id] = (task, Standing(cohort, resumed_at))
 
     def record(self, cohort: str, record: Record) -> None:
-        self._cohorts.record(cohort, record)
+        task, standing = self._training[cohort]
+        standing.see(record)
         if record.split == "val":
-            text = self._cohorts.text(cohort, record)
-            self._progress.update(self._tasks[cohort], completed=record.epoch, note=text)
+            self._progress.update(task, completed=record.epoch, note=standing.text(record))
 
     def end(self, cohort: str, skipped: bool) -> None:
-        if cohort in self._tasks:
-            self._progress.remove_task(self._tasks.pop(cohort))
-        self._cohorts.end(cohort, skipped)
+        if cohort in self._training:
+            task, standing = self._training.pop(cohort)
+            self._progress.remove_task(task)
+            self._console.print(Text(standing.last_words()), soft_wrap=True)
+        elif skipped:
+            self._console.print(Text(f"{cohort}: done before"), soft_wrap=True)
+
+    def render(self) -> RenderableType:
+        """Return what the live part of the screen shows now."""
+        standings = [standing for _, standing in self._training.values()]
+        table = member_table(standings, most=self._console.height - len(standings) - 4)
+        return self._progress if table is None else Group(self._progress, table)
+
+
+def member_table(standings: Iterable[Standing], most: int) -> Table | None:
+    """Return a table of the members in training, in `most` rows; None where there are none to tell apart."""
+    lines = [(line, standing.is_active(line)) for standing in standings for line in standing.lines.values()]
+    if len(lines) < 2 or most < 2:
+        return None
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name, side in TABLE:
+        table.add_column(name, justify="left" if side == "left" else "right", no_wrap=True)
+    for line, active in lines if len(lines) <= most else lines[: most - 1]:
+        now = f"{line.metric} {line.now:.4f}"
+        state = "" if active else "ended"
+        table.add_row(Text(line.member), str(line.epoch), now, f"{line.best:.4f}", str(line.best_epoch), state)
+    if len(lines) > most:
+        table.add_row(Text(f"and {len(lines) - most + 1} more"))
+    return table
 
 
 class PlainView:
@@ -67,86 +99,26 @@ class PlainView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._cohorts = _Cohorts(console)
-        self._said: dict[str, float] = {}
+        self._training: dict[str, Standing] = {}
 
     def start(self, cohort: Cohort, number: int, of: int, num_epochs: int, resumed_at: int) -> None:
-        self._cohorts.start(cohort, resumed_at)
-        self._said[cohort.id] = time.monotonic()
+        self._training[cohort.id] = Standing(cohort, resumed_at)
         together = f"{len(cohort.members)} members together, " if len(cohort.members) > 1 else ""
         going_on = f", going on after epoch {resumed_at}" if resumed_at else ""
-        line = f"{cohort.id} ({number} of {of}): {together}{num_epochs} epochs{going_on}"
-        self._console.print(Text(line), soft_wrap=True)
+        self._say(f"{cohort.id} ({number} of {of}): {together}{num_epochs} epochs{going_on}")
 
     def record(self, cohort: str, record: Record) -> None:
-        self._cohorts.record(cohort, record)
-        if record.split == "val" and time.monotonic() - self._said[cohort] >= PLAIN_SECONDS:
-            self._said[cohort] = time.monotonic()
-            text = self._cohorts.text(cohort, record)
-            self._console.print(Text(f"{cohort} epoch {record.epoch}  {text}"), soft_wrap=True)
-
-    def end(self, cohort: str, skipped: bool) -> None:
-        self._cohorts.end(cohort, skipped)
-
-
-class _Cohorts:
-    """What is known of the cohorts in training, in a few words."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._started: dict[str, float] = {}
-        self._sizes: dict[str, int] = {}
-        self._seen: dict[str, dict[str, Record]] = {}  # the latest validation record of each member
-        self._best: dict[str, list[Record]] = {}
-        self._epochs: dict[str, tuple[int, int]] = {}  # of the report before, and of this one
-
-    def start(self, cohort: Cohort, resumed_at: int) -> None:
-        self._started[cohort.id], self._sizes[cohort.id] = time.monotonic(), len(cohort.members)
-        self._seen[cohort.id], self._best[cohort.id] = {}, []
-        self._epochs[cohort.id] = (resumed_at, resumed_at)
-
-    def record(self, cohort: str, record: Record) -> None:
-        if record.split == "val":
-            self._seen[cohort][record.member] = record
-            if record.epoch > self._epochs[cohort][1]:
-                self._epochs[cohort] = (self._epochs[cohort][1], record.epoch)
-        if record.split == "best":
-            self._best[cohort].append(record)
-
-    def text(self, cohort: str, record: Record) -> str:
-        """How training goes: the record's values; for several members their mean, and how many still train."""
-        seen = self._seen[cohort]
-        if self._sizes[cohort] == 1:
-            return note([record])
-        active = [r for r in seen.values() if r.epoch >= self._epochs[cohort][0]]
-        return f"{len(active)} of {self._sizes[cohort]} active  {note(list(seen.values()))}"
+        standing = self._training[cohort]
+        standing.see(record)
+        if record.split == "val" and time.monotonic() - standing.said >= PLAIN_SECONDS:
+            standing.said = time.monotonic()
+            self._say(f"{cohort} epoch {record.epoch}  {standing.text(record)}")
 
     def end(self, cohort: str, skipped: bool) -> None:
         if skipped:
-            self._console.print(Text(f"{cohort}: done before"), soft_wrap=True)
-            return
-        seconds = time.monotonic() - self._started[cohort]
-        best = self._best[cohort]
-        epochs = max((record.epoch for record in self._seen[cohort].values()), default=0)
-        mean = "mean of the selected" if len(best) > 1 else "selected"
-        selected = f"{mean}: {note(best)}" if best else "failed"
-        members = f"{self._sizes[cohort]} members, " if self._sizes[cohort] > 1 else ""
-        self._console.print(Text(f"{cohort}: {members}{epochs} epochs in {seconds:.1f} s, {selected}"), soft_wrap=True)
+            self._say(f"{cohort}: done before")
+        elif cohort in self._training:
+            self._say(self._training.pop(cohort).last_words())
 
-
-def note(records: Sequence[Record]) -> str:
-    """Return the two validation values worth a glance: the loss and one metric, a well-known one if there is any."""
-    first = records[0].values
-    numbers = [name for name, value in first.items() if name != "loss" and _is_number(value)]
-    known = [name for name in ("accuracy", "rmse") if name in numbers]
-    shown = ["loss"] * _is_number(first.get("loss")) + (known or numbers)[:1]
-    return "  ".join(f"val_{name} {_mean(records, name):.4g}" for name in shown)
-
-
-def _mean(records: Sequence[Record], name: str) -> float:
-    values = [value for record in records if isinstance(value := record.values.get(name), (int, float))]
-    return sum(values) / len(values)
-
-
-def _is_number(value: Value | None) -> bool:
-    return isinstance(value, (int, float))
+    def _say(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)

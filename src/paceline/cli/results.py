@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,20 +11,28 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from paceline.cli.console import make_console
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from paceline.run.folder import Run
 
+HINTS = 3  # the most useful ones; the report has all
+
 
 def print_results(run: Run, console: Console) -> None:
     """Print the tables of a finished run and where its report is."""
     from paceline.report.files import read
+    from paceline.report.findings import findings
     from paceline.report.table import terminal_tables
 
     files = read(run.path)
-    for part in terminal_tables(files.summary, files.histories):
+    for part in terminal_tables(files.summary, findings(files, most=HINTS)):
         console.print(part)
+    if (run.path / "tensorboard").is_dir():
+        command = shlex.join(["tensorboard", "--logdir", str(run.path / "tensorboard")])
+        console.print(Text(f"TensorBoard: {command}"), soft_wrap=True)
     if (run.path / "report.html").is_file():
         console.print(Text(f"report: {run.path / 'report.html'}"), soft_wrap=True)
 
@@ -35,7 +44,7 @@ def evaluate_command(path: Path, part: str, use: Sequence[Path]) -> None:
     from paceline.report.table import metrics_table
 
     result = evaluate(path, part, use=use)
-    console = Console()
+    console = make_console()
     for variant in result["variants"] or [{"name": "", "metrics": result["metrics"]}]:
         if variant["name"]:
             console.print(Text(variant["name"]))
@@ -45,16 +54,28 @@ def evaluate_command(path: Path, part: str, use: Sequence[Path]) -> None:
     console.print(Text(f"written: {path / f'evaluation_{part}.json'}"), soft_wrap=True)
 
 
-def predict_command(path: Path, source: Path, output: Path | None, members: Sequence[str], use: Sequence[Path]) -> None:
+def predict_command(
+    path: Path,
+    source: Path,
+    output: Path | None,
+    members: Sequence[str],
+    *,
+    per_member: bool,
+    probabilities: bool | None,
+    raw: bool,
+    use: Sequence[Path],
+) -> None:
     """Predict: to a CSV file, to a pipe as CSV, to a terminal as a table."""
     from paceline.api.using import predict
+    from paceline.data.csv_text import csv_text
 
-    table = predict(path, source, members=members, output=output, use=use)
-    console = Console()
+    table = predict(path, source, members=members, per_member=per_member, probabilities=probabilities, raw=raw,
+                    output=output, use=use)  # fmt: skip
+    console = make_console()
     if output is None and console.is_terminal:
         console.print(_predictions(table), width=10_000, crop=False)
     elif output is None:
-        console.out(table.to_csv(index_label="sample"), end="", highlight=False)
+        console.out(csv_text(table), end="", highlight=False)
     else:
         console.print(Text(f"{len(table)} predictions written to {output}"), soft_wrap=True)
 
@@ -66,8 +87,8 @@ def _predictions(found: DataFrame) -> Table:
     from paceline.report.words import show
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("sample", *found.columns):
-        table.add_column(Text(str(name)), justify="left" if name == "prediction" else "right", no_wrap=True)
+    for name, kind in ((found.index.name, found.index.dtype.kind), *((n, found[n].dtype.kind) for n in found)):
+        table.add_column(Text(str(name)), justify="right" if kind in "iuf" else "left", no_wrap=True)
     for sample, *values in found.itertuples():
         texts = [show(float(value)) if isinstance(value, (float, floating)) else str(value) for value in values]
         table.add_row(*(Text(text) for text in (str(sample), *texts)))
@@ -82,36 +103,17 @@ def report_command(path: Path) -> None:
     run = open_run(path)
     assert run.summary  # says so when the run is not finished
     write(run.path)
-    print_results(run, Console())
+    print_results(run, make_console())
 
 
 def config_command(overrides: Sequence[str], config: Path | None, use: Sequence[Path], config_dir: Path | None) -> None:
     """Print the resolved config."""
     from paceline.api.runs import configure
     from paceline.config.tree import to_yaml
+    from paceline.errors import visible
 
     resolved, _ = configure(overrides=list(overrides), config=config, use=use, config_dir=config_dir)
-    Console().out(to_yaml(resolved.tree()), end="", highlight=False)
-
-
-def plan_command(overrides: Sequence[str], config: Path | None, use: Sequence[Path], config_dir: Path | None) -> None:
-    """Print the plan that `train` would make."""
-    from paceline.api.runs import configure
-    from paceline.run.build import build
-
-    resolved, recipe = configure(overrides=list(overrides), config=config, use=use, config_dir=config_dir)
-    plan = build(resolved, recipe, config_dir=config_dir).plan
-    table = Table("cohort", "members", "engine", "whole step", box=None, pad_edge=False)
-    for cohort in plan.cohorts[:20]:
-        compiled = "compiled" if cohort.compile else "as it is"
-        table.add_row(Text(cohort.id), str(len(cohort.members)), cohort.engine, compiled)
-    console = Console()
-    console.print(table)
-    if len(plan.cohorts) > 20:
-        console.print(Text(f"and {len(plan.cohorts) - 20} more"))
-    words = f"{plan.processes} processes" if plan.processes > 1 else "one process"
-    threads = f"{plan.threads} threads each" if plan.threads > 1 else "one thread each"
-    console.print(Text(f"on {plan.device}, {words}, {threads}"))
+    make_console().out(visible(to_yaml(resolved.tree())), end="", highlight=False)
 
 
 def tasks_command(use: Sequence[Path]) -> None:
@@ -124,8 +126,9 @@ def tasks_command(use: Sequence[Path]) -> None:
     found += [extension.recipe for extension in extensions if extension.recipe is not None]
     table = Table("task", "models", "data", "losses", "what it is for", box=None, pad_edge=False)
     for recipe in found:
-        cells = (recipe.name, *(", ".join(recipe.sections(g)) for g in ("model", "data", "loss")), recipe.description)
+        choices = (recipe.models, recipe.data, recipe.sections("loss"))  # data given in Python is none of the command's
+        cells = (recipe.name, *(", ".join(names) for names in choices), recipe.description)
         table.add_row(*(Text(cell) for cell in cells))
-    console = Console()
+    console = make_console()
     console.print(table)
     console.print(Text("\ntrain one: paceline train task=NAME     your own: paceline new NAME"))

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.logging import RichHandler
 
+from paceline.cli.console import make_console
 from paceline.cli.progress import progress_view
 from paceline.cli.results import print_results
 from paceline.errors import TrainingError
+from paceline.launch.signals import signals
 from paceline.run.folder import Run
-from paceline.train.control import LoopControl
-
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def train_command(
@@ -29,48 +25,33 @@ def train_command(
     runs: Path,
     overwrite: bool,
     config: Path | None,
+    plan: Path | None,
     use: Sequence[Path],
     config_dir: Path | None,
 ) -> None:
     """Train, with live progress, and print the results."""
     from paceline.api.runs import train
 
-    console = Console()
-    control = LoopControl()
-    with _logging(console), signals(control), progress_view(console) as view:
+    console = make_console()
+    with logged(console), signals() as control, progress_view(console) as view:
         run = train(
-            overrides=list(overrides), config=config, use=use, config_dir=config_dir, runs=runs, name=name,
+            overrides=list(overrides), config=config, plan=plan, use=use, config_dir=config_dir, runs=runs, name=name,
             overwrite=overwrite, control=control, observer=view,
         )  # fmt: skip
     _end(run, console)
 
 
-def resume_command(path: Path, use: Sequence[Path]) -> None:
+def resume_command(
+    path: Path, overrides: Sequence[str], *, inexact: bool, accept_changed_data: bool, use: Sequence[Path]
+) -> None:
     """Resume, with live progress, and print the results."""
     from paceline.api.runs import resume
 
-    console = Console()
-    control = LoopControl()
-    with _logging(console), signals(control), progress_view(console) as view:
-        run = resume(path, use=use, control=control, observer=view)
+    console = make_console()
+    with logged(console), signals() as control, progress_view(console) as view:
+        run = resume(path, list(overrides), inexact=inexact, accept_changed_data=accept_changed_data, use=use,
+                     control=control, observer=view)  # fmt: skip
     _end(run, console)
-
-
-@contextmanager
-def signals(control: LoopControl) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once: finish the step, save, exit 130 or 143; twice: exit now."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if control.interrupted:
-            os._exit(EXIT_CODES[signal.Signals(number)])
-        control.interrupt(EXIT_CODES[signal.Signals(number)])
-
-    before = {number: signal.signal(number, handle) for number in EXIT_CODES}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end(run: Run, console: Console) -> None:
@@ -82,12 +63,15 @@ def _end(run: Run, console: Console) -> None:
 
 
 @contextmanager
-def _logging(console: Console) -> Iterator[None]:
-    """Show the package's warnings on the same console as the progress."""
+def logged(console: Console) -> Iterator[None]:
+    """Show what the package has to say on the same console as the progress."""
     handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
     logger = logging.getLogger("paceline")
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
