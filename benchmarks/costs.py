@@ -30,7 +30,10 @@ from arms.steps import Cost, Point, measure
 from scipy.optimize import nnls
 from step import describe
 
+from paceline.api.runs import open_with_recipe
 from paceline.run import costs
+from paceline.run.shared import shared_data
+from paceline.run.start import reopen
 
 Term = Callable[[Cost], float]
 
@@ -107,15 +110,17 @@ def worker_seconds() -> float:
         side_by_side([[sys.executable, "-m", "arms.plan_ahead", str(run), *use, *wanted]], Path(folder), {})
         cohort = json.loads((run / "plan.json").read_text(encoding="utf-8"))["cohorts"][0]["id"]
         command = [sys.executable, "-m", "paceline.worker", str(run), cohort, *use]
-        started = time.perf_counter()
-        with subprocess.Popen(
-            command, cwd=BENCHMARKS, env=os.environ | ONE_THREAD, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as worker:
-            line = worker.stdout.readline()
-            seconds = time.perf_counter() - started
-            worker.kill()
-        if b"start" not in line:
-            raise RuntimeError(f"the worker did not start: {line!r}")
+        made, recipe = open_with_recipe(run, [BENCHMARKS / use[1]])
+        with shared_data(made, reopen(made, recipe)):
+            started = time.perf_counter()
+            with subprocess.Popen(
+                command, cwd=BENCHMARKS, env=os.environ | ONE_THREAD, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ) as worker:
+                heard = next((line for line in worker.stdout if b"start" in line), None)
+                seconds = time.perf_counter() - started
+                worker.kill()
+        if heard is None:
+            raise RuntimeError("the worker did not start")
         return seconds
 
 
@@ -142,7 +147,7 @@ def predicted(point: Point, flops: float) -> dict[str, float]:
     )
     alone = costs.eager_seconds(facts)
     ways = {"plain": False, "compiled": True}
-    return {way: alone / costs.cohort_seconds(facts, 1, compiled=compiled) for way, compiled in ways.items()}
+    return {way: alone / costs.cohort_seconds(facts, 1, 1, compiled=compiled) for way, compiled in ways.items()}
 
 
 def agreement(found: Sequence[Cost]) -> tuple[int, int]:

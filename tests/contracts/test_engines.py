@@ -6,26 +6,19 @@ Shapes: K members, B samples, T steps, F features, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paceline.checkpoint.tree import check, equal
-from paceline.data.loader import ArrayPass
-from paceline.data.rows import RowPass
 from paceline.losses.classification import CrossEntropy
-from paceline.models.dropout import Dropout
 from paceline.tasks import Classification
-from paceline.train.config import TrainingConfig
-from paceline.train.engine_cohort import CohortEngine
-from paceline.train.engine_eager import EagerEngine
 from paceline.train.learner import seeded_model
 from paceline.types import Member
-from tests.contracts.tiny import CPU, MEMBER, TwoTerms, points
+from tests.contracts.arms import Alone, InCohort, classifier, normalised
+from tests.contracts.tiny import MEMBER, TwoTerms, points
 
 pytestmark = pytest.mark.fast
 
@@ -33,67 +26,12 @@ SGD = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0}
 CLASS_WEIGHTS = (0.2, 1.0, 3.0)
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 GROUPS = [[10], [5, 3, 2], [9, 1], [1] * 10]
-NEIGHBOUR = Member(seed=7)
-
-Build = Callable[..., nn.Module]
-Columns = Mapping[str, Tensor]
-
-
-class Alone:
-    """The eager engine with its member, over some columns. A group is given by the sizes of its batches."""
-
-    place = 0  # of the member in its engine
-
-    def __init__(self, build: Build, task: Any, columns: Columns, member: Member = MEMBER, **training: Any) -> None:
-        self.columns = dict(columns)
-        config, passes = TrainingConfig(**training), {"val": ArrayPass(columns, 4)}
-        self.engine = EagerEngine(seeded_model(build, member), task, config, member, passes, CPU)
-
-    def step(self, sizes: Sequence[int], rate: float, step: int) -> None:
-        """Make one step over the first samples, in batches of these sizes."""
-        n = sum(sizes)
-        parts = {name: torch.split(column[:n], list(sizes)) for name, column in self.columns.items()}
-        group = [{name: part[i].unsqueeze(0) for name, part in parts.items()} for i in range(len(sizes))]
-        self.engine.step(group, [rate], step)
-
-    def weights(self, which: str = "current") -> dict[str, Tensor]:
-        found = self.engine.weights(self.place, which)["model"]
-        return {name: value.clone() for name, value in found.items()}
-
-    def loss(self) -> float:
-        return self.engine.flush([self.place])[0]["loss"]
-
-
-class InCohort(Alone):
-    """The cohort engine with the member as the second of two."""
-
-    place = 1
-
-    def __init__(self, build: Build, task: Any, columns: Columns, member: Member = MEMBER, **training: Any) -> None:
-        self.columns = dict(columns)
-        config, members, n = TrainingConfig(**training), [NEIGHBOUR, member], len(columns["x"])
-        self.engine = CohortEngine(
-            [seeded_model(build, m) for m in members], [task, task], [config, config], members, dict(columns),
-            {"val": RowPass([np.arange(n)] * 2, 4, CPU)}, CPU, compiled=False,
-        )  # fmt: skip
-
-    def step(self, sizes: Sequence[int], rate: float, step: int) -> None:
-        rows = torch.arange(sum(sizes)).expand(2, -1)
-        self.engine.step([{"rows": part} for part in torch.split(rows, list(sizes), dim=1)], [rate, rate], step)
 
 
 @pytest.fixture(params=[Alone, InCohort], ids=["eager", "cohort"])
 def make(request: pytest.FixtureRequest) -> Callable[..., Alone]:
     """Put a member into an engine: make(build, task, columns, member, **training)."""
     return request.param
-
-
-def classifier(dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> Build:
-    return lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), Dropout(dropout), nn.Linear(6, 3)).to(dtype)
-
-
-def normalised() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), Dropout(0.5), nn.Linear(6, 3))
 
 
 def foreign() -> nn.Module:
@@ -300,23 +238,26 @@ STATES = [
 
 
 @pytest.mark.parametrize(("make", "build"), STATES)
+@pytest.mark.parametrize("average", ["none", "ema", "swa"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
-def test_a_restored_engine_goes_on_bit_for_bit(make, build, optimizer):
+def test_a_restored_engine_goes_on_bit_for_bit(make, build, optimizer, average):
     """X5."""
-    whole, first, second = (make(build, TASK, points(10), optimizer=optimizer) for _ in range(3))
-    for step in range(5):
-        whole.step([6, 4], 0.1 / (step + 1), step)
-    for step in range(2):
-        first.step([6, 4], 0.1 / (step + 1), step)
-    second.engine.load_state_dict(first.engine.state_dict())
-    for step in range(2, 5):
-        second.step([6, 4], 0.1 / (step + 1), step)
+    options = {"optimizer": optimizer, "weight_average": {"name": average}}
+    whole, first, second = (make(build, TASK, points(10), **options) for _ in range(3))
+    for arm, steps in ((whole, range(5)), (first, range(2)), (second, range(2, 5))):
+        if arm is second:
+            second.engine.load_state_dict(first.engine.state_dict())
+        for step in steps:
+            arm.step([6, 4], 0.1 / (step + 1), step)
+            if average == "swa":
+                arm.engine.average([arm.place], [1 / (step + 1)])
     assert equal(second.engine.state_dict(), whole.engine.state_dict()) == []
     assert second.loss() == whole.loss()
 
 
-def test_a_state_may_be_stored(make):
-    arm = make(normalised, TASK, points(10))
+@pytest.mark.parametrize("average", ["none", "ema"])
+def test_a_state_may_be_stored(make, average):
+    arm = make(normalised, TASK, points(10), weight_average={"name": average})
     arm.step([10], 0.1, 0)
     arm.engine.keep(arm.place)
     check(arm.engine.state_dict())
@@ -341,6 +282,32 @@ def test_evaluations_change_nothing(make):
         watched.engine.evaluate("val", [watched.place])
         watched.engine.predict("val", watched.place)
     assert equal(watched.engine.state_dict(), quiet.engine.state_dict()) == []
+
+
+@pytest.mark.parametrize("average", ["none", "ema"])
+def test_evaluation_and_prediction_make_no_graph_and_training_does(make, average):
+    """A62: in evaluation mode, and torch notes nothing for a backward pass, of averaged weights either."""
+    seen: list[tuple[bool, bool, bool]] = []
+
+    class Watching(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            seen.append((self.training, torch.is_grad_enabled(), logits.requires_grad))
+            return logits
+
+    arm = make(lambda: Watching(4, 3), TASK, points(10), weight_average={"name": average})
+    arm.engine.evaluate("val", [arm.place])
+    arm.engine.predict("val", arm.place)
+    assert len(seen) == 6  # batches of 4, 4 and 2, all members at once
+    assert set(seen) == {(False, False, False)}
+    arm.step([10], 0.1, 0)
+    assert seen[6:] == [(True, True, True)]
+    for member in range(arm.place + 1):
+        arm.engine.keep(member)
+    tensors = [
+        value for which in ("best", "current") for value in arm.engine.weights(arm.place, which)["model"].values()
+    ]
+    assert not any(value.requires_grad for value in tensors)
 
 
 def test_a_retired_neighbour_keeps_every_bit_and_the_member_goes_on_as_before():

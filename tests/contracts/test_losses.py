@@ -26,6 +26,7 @@ def built_in(name: str, **options: Any) -> Any:
 LOSS = {
     **{name: built_in(name) for name in LOSSES},
     "balanced": built_in("cross_entropy", class_weights="balanced", label_smoothing=0.1),
+    "balanced focal": built_in("focal", class_weights="balanced", label_smoothing=0.1, gamma=0.5),
     "one's own": PerSample(lambda outputs, batch: (outputs[:, 0] - batch["x"][:, 0]).abs()),
 }
 

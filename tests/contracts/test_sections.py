@@ -12,18 +12,23 @@ from pydantic import BaseModel, ValidationError
 from paceline.config import Section
 from paceline.config.tree import to_yaml
 from paceline.config.validate import keys, validate
-from paceline.data.config import DataConfig
+from paceline.data.config import DataConfig, GivenData
 from paceline.losses import LOSSES
 from paceline.recipes.pain.recipe import recipe
 from paceline.run.config import RunConfig
 from paceline.tasks.config import ClassificationConfig, RegressionConfig
-from paceline.track.config import TrackerConfig
+from paceline.track.config import TRACKERS, TrackerConfig
 from paceline.train.config import MembersConfig, NumericsConfig, TrainingConfig
 
 SECTIONS: dict[str, tuple[type[Section], dict[str, object]]] = {
     **{name: (section, {"name": name}) for name, section in {**recipe.models, **LOSSES}.items()},
     "vowels": (recipe.data["vowels"], {"name": "vowels"}),
+    "given": (GivenData, {"name": "given", "classes": ["a", "b"]}),
     "npz": (recipe.data["npz"], {"name": "npz", "path": "a.npz"}),
+    "challenge": (recipe.data["challenge"], {"name": "challenge", "path": "a.csv", "where": {"set": ["a", 1]}}),
+    "ts": (recipe.data["ts"], {"name": "ts", "path": "a.ts"}),
+    "pain_synthetic": (recipe.data["pain_synthetic"], {"name": "pain_synthetic", "seed": 3}),
+    **{name: (section, {}) for name, section in TRACKERS.items()},
     "classification": (ClassificationConfig, {"name": "pain"}),
     "regression": (RegressionConfig, {"name": "pain"}),
     "training": (TrainingConfig, {}),
@@ -44,7 +49,7 @@ def test_every_section_that_a_run_holds_is_in_this_suite():
     inner = {kind for section in tested for kind in _inner(section)}
     built_in = {kind for kind in _subclasses(Section) if kind.__module__.startswith("paceline.")}
     left = {kind.__name__ for kind in built_in - tested - inner - abstract if not kind.__subclasses__()}
-    assert left <= {"GivenTask", "GivenModel", "GivenData", "GivenLoss"}  # of `Trainer`, no choice of a config
+    assert left <= {"GivenTask", "GivenModel", "GivenLoss"}  # of `Trainer`, no choice of a config
 
 
 @pytest.mark.fast

@@ -93,17 +93,18 @@ class Cohort:
         *,
         member: Member = MEMBER,
         test: Mapping[str, Tensor] | None = None,
+        beside: Mapping[str, Any] | None = None,
         **training: Any,
     ) -> None:
         defaults = {"num_epochs": 3, "batch_size": 8, "save": {"every_seconds": None}}
         self.training = TrainingConfig(**{**defaults, **training})
         self.control, self.store = LoopControl(), Store(folder)
-        saver = Saver(self.store, self.training.save, {}, {})
+        self.saver = Saver(self.store, self.training.save, beside or {}, {})
         feed = ArrayFeed(columns, member, self.training.batch_size, self.training.gradient_accumulation_steps)
         passes = {"val": ArrayPass(columns, 16)} | ({} if test is None else {"test": ArrayPass(test, 16)})
         engine = EagerEngine(seeded_model(build_model, member), task, self.training, member, passes, CPU)
         data, trainees = EngineAndFeed(engine, feed), [Trainee(member=member, training=self.training)]
-        learner = GradientLearner(saver=saver, control=self.control)
+        learner = GradientLearner(saver=self.saver, control=self.control)
         self.restored = learner.prepare(data, trainees)
         self.state = learner.cohort
         self.records = learner.fit(data, trainees)

@@ -20,12 +20,14 @@ import paceline
 from paceline.api.runs import configure
 from paceline.cli.main import app
 from paceline.config import Section
-from paceline.data.config import DataConfig
-from paceline.losses import LOSSES, CrossEntropyConfig
+from paceline.data.config import DataConfig, GivenData
+from paceline.losses import LOSSES, CrossEntropyConfig, FocalConfig
+from paceline.models.config import WindowsConfig
 from paceline.recipes import BUILT_IN, find
+from paceline.run.amend import consequence
 from paceline.run.config import PLAIN, RunConfig
-from paceline.tasks.config import ClassificationConfig, RegressionConfig
-from paceline.track.config import TrackerConfig
+from paceline.tasks.config import ClassificationConfig, DecisionConfig, RegressionConfig
+from paceline.track.config import TRACKERS, TrackerConfig
 from tests.docs.pages import PACKAGE, ROOT, Page, pages, rows
 
 PAGES = pages()
@@ -88,7 +90,9 @@ def test_every_command_parses(page: str, command: str) -> None:
     assert words[0] == "paceline", command
     parsed = parse(words[1:])
     overrides = parsed.get("overrides") or []
-    if overrides and not parsed["use"]:
+    if words[1] == "resume":
+        assert all(consequence(text.partition("=")[0]) for text in overrides), command
+    elif overrides and not parsed["use"]:
         configure(overrides=list(overrides))
 
 
@@ -168,18 +172,26 @@ def leaves(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
             yield key, "required" if field.is_required() else json.dumps(field.get_default(), default=list)
 
 
+AS_GRU = ("lstm", "rnn")  # models with the keys of another
+
+
 def documented_sections() -> dict[str, list[tuple[type[Section], str]]]:
     """Heading of `config.md` -> the sections it describes, each with its prefix."""
     recipe = find("pain")
-    own = {f"model={name}": [(section, "model")] for name, section in recipe.models.items()}
+    own = {f"model={name}": [(section, "model")] for name, section in recipe.models.items() if name not in AS_GRU}
     return {
         **{name: [(section, name)] for name, section in PLAIN.items()},
         "data": [(DataConfig, "data")],
-        "data=npz": [(recipe.data["npz"], "data")],
+        **{f"data={name}": [(recipe.data[name], "data")] for name in ("npz", "challenge", "ts", "pain_synthetic")},
+        "data=given": [(GivenData, "data")],
         "task": [(ClassificationConfig, "task"), (RegressionConfig, "task")],
+        "task.decision": [(DecisionConfig, "task.decision")],
         "loss=cross_entropy": [(CrossEntropyConfig, "loss")],
+        "loss=focal": [(FocalConfig, "loss")],
         **own,
+        "model.windows": [(WindowsConfig, "model.windows")],
         "tracking.<name>": [(TrackerConfig, "tracking.<name>")],
+        **{f"tracking={name}": [(section, f"tracking.{name}")] for name, section in TRACKERS.items()},
     }
 
 
@@ -195,9 +207,13 @@ def documented(heading: str) -> dict[str, str]:
 def test_the_configuration_page_lists_every_key_with_its_default(heading: str) -> None:
     for section, prefix in documented_sections()[heading]:
         expected = dict(leaves(section, prefix))
-        if heading == "data=npz":  # what all sources share stands under `data`
+        if heading.startswith("data="):  # what all sources share stands under `data`
             shared = dict(leaves(DataConfig, "data"))
             expected = {key: value for key, value in expected.items() if shared.get(key) != value}
+        if heading.startswith("model="):  # what all models share stands under `model.windows`
+            expected = {key: value for key, value in expected.items() if not key.startswith("model.windows.")}
+        if heading == "task":  # what only classification has stands under `task.decision`
+            expected = {key: value for key, value in expected.items() if not key.startswith("task.decision.")}
         assert documented(heading) == expected
 
 
@@ -208,8 +224,11 @@ def test_the_configuration_page_leaves_no_section_out() -> None:
     plain = {name: json.dumps(RunConfig.model_fields[name].default) for name in documented("run")}
     assert documented("run") == plain
     assert set(RunConfig.model_fields) - set(plain) == {*PLAIN, "task", "model", "data", "loss", "tracking"}
-    assert set(LOSSES) == {"cross_entropy", "mse", "mae"}, "a loss without a section on the page"
+    assert set(LOSSES) == {"cross_entropy", "focal", "mse", "mae"}, "a loss without a section on the page"
     assert set(BUILT_IN) == {"pain"}, "a recipe without its models on the page"
+    for name in AS_GRU:
+        gru, alike = ({**dict(leaves(find("pain").models[kind], "model")), "model.name": ""} for kind in ("gru", name))
+        assert alike == gru
     # Sources without a section of their own on the page have no keys of their own.
     vowels, shared = (dict(leaves(s, "data")) for s in (find("pain").data["vowels"], DataConfig))
     assert {**vowels, "data.name": "required"} == shared

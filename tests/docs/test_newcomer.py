@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 import paceline
 from paceline.api.runs import configure
 from paceline.cli.main import app
-from paceline.cli.progress import note, progress_view
+from paceline.cli.progress import LiveView, progress_view
+from paceline.cli.standing import note
 from paceline.errors import ConfigError, RunError
 from paceline.types import Cohort, Record
 from tests.docs.pages import ROOT, Page
@@ -79,8 +80,31 @@ def test_the_live_line_keeps_its_bar_and_the_time_left_on_a_terminal_of_80_colum
     shown = terminal.file.getvalue()
     assert "conv_gru-seed42-fold3 (12 of 30)" in shown
     assert "epoch 30/60" in shown
-    assert shown.count("━") >= 12
+    assert shown.count("━") + shown.count("╺") >= 12
     assert "--:--" in shown
+
+
+@pytest.mark.fast
+def test_a_terminal_shows_every_member_or_says_how_many_more_there_are() -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100, height=16, legacy_windows=False)
+    cohorts = [Cohort(id=f"c{n}", members=tuple(f"c{n}-seed{i}" for i in range(8))) for n in range(2)]
+    view = LiveView(terminal)
+    for number, cohort in enumerate(cohorts, start=1):
+        view.start(cohort, number, 2, 60, 0)
+        for epoch, accuracy in ((1, 0.5), (2, 0.9), (3, 0.7)):
+            for member in cohort.members[: 8 if epoch < 2 else 7]:
+                values = {"loss": 0.1, "accuracy": accuracy}
+                record = Record(member=member, step=epoch, epoch=epoch, split="val", values=values)
+                view.record(cohort.id, record)
+    with terminal.capture() as captured:
+        terminal.print(view.render())
+    shown = captured.get()
+    assert shown.count("7/8 active") == 2
+    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.startswith("c0-seed")}
+    assert rows["c0-seed0"] == ["3", "accuracy", "0.7000", "0.9000", "2"]
+    assert rows["c0-seed7"] == ["1", "accuracy", "0.5000", "0.5000", "1", "ended"]
+    assert "and 7 more" in shown
+    assert len(shown.splitlines()) < 16
 
 
 @pytest.mark.fast

@@ -1,0 +1,217 @@
+"""Damaged checkpoints among undamaged ones: every one must be found, and no good one refused."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from paceline.checkpoint.state import read_state, write_state
+from paceline.checkpoint.store import Store
+from paceline.checkpoint.tree import equal
+from paceline.errors import CheckpointError, CheckpointMismatchError
+from paceline.train.config import SaveConfig
+from paceline.train.saving import SCHEMA_VERSION, Saver
+
+from .outcome import Row
+
+if TYPE_CHECKING:
+    from paceline.train.cohort import CohortTraining
+
+STEPS = (10, 20, 30)
+RUNS = ("a", "b")
+STATE, MANIFEST, FILE = "state.pt", "manifest.json", "best.pt"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Checkpoints of two runs, each with a published file, and what they hold."""
+
+    folder: Path
+
+    def store(self, run: str) -> Store:
+        return Store(self.folder / run)
+
+    def state(self, run: str, step: int) -> dict[str, object]:
+        weight = torch.arange(1000.0) * step + RUNS.index(run)
+        cohort = {"engine": {"weight": weight}, "step": step, "history": [0.5, 0.25], "names": {"x": (1, None)}}
+        return {"schema_version": SCHEMA_VERSION, "identity": {"config": run}, "cohort": cohort, "beside": {}}
+
+    def file(self, run: str) -> Path:
+        return self.folder / f"{run}-{FILE}"
+
+    def save(self) -> None:
+        for run in RUNS:
+            for step in STEPS:
+                self.store(run).save(step, self.state(run, step), keep_last=len(STEPS))
+            write_state(self.file(run), self.state(run, STEPS[-1]))
+
+    def path(self, run: str, step: int, name: str) -> Path:
+        return self.folder / run / f"step-{step}" / name
+
+
+Damage = Callable[[bytes, random.Random], bytes]
+
+
+def flip(data: bytes, rng: random.Random) -> bytes:
+    """One bit, anywhere."""
+    changed, bit = bytearray(data), rng.randrange(8 * len(data))
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def _truncate(data: bytes, rng: random.Random) -> bytes:
+    return data[: rng.randrange(len(data))]
+
+
+def _extend(data: bytes, rng: random.Random) -> bytes:
+    return data + rng.randbytes(rng.randint(1, 64))
+
+
+def _zeros(data: bytes, rng: random.Random) -> bytes:
+    """A block that never reached the disk, at a place where there was something else."""
+    length = rng.randint(1, len(data))
+    start = rng.randrange(len(data) - length + 1)
+    changed = data[:start] + bytes(length) + data[start + length :]
+    return changed if changed != data else flip(data, rng)
+
+
+def _swap_bytes(data: bytes, rng: random.Random) -> bytes:
+    """Two bytes that change places, unlike ones."""
+    i = rng.randrange(len(data))
+    others = [j for j in rng.sample(range(len(data)), min(40, len(data))) if data[j] != data[i]]
+    changed, j = bytearray(data), others[0]
+    changed[i], changed[j] = changed[j], changed[i]
+    return bytes(changed)
+
+
+CONTENT: dict[str, Damage] = {
+    "flip": flip, "truncated": _truncate, "longer": _extend, "zeros": _zeros, "bytes swapped": _swap_bytes,
+}  # fmt: skip
+
+
+def damages(count: int, undamaged: int, flips: int, *, seed: int, folder: Path) -> Row:
+    """Damage checkpoints so often, with undamaged ones in between; and show what plain `torch.load` accepts."""
+    row, rng, place = Row(name="damaged files", aim="found"), random.Random(seed), Place(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    place.save()
+    order = [True] * count + [False] * undamaged
+    rng.shuffle(order)
+    good = 0
+    for damaged in order:
+        if damaged:
+            row.planned += 1
+            _one(row, place, rng)
+        else:
+            good += _undamaged(row, place, rng)
+    row.notes["undamaged that loaded equal"] = f"{good:,} of {undamaged:,}"
+    accepted = sum(accepts(flip(place.path("a", 10, STATE).read_bytes(), rng), folder) for _ in range(flips))
+    row.notes["single flips that torch.load(weights_only=True) accepts"] = f"{accepted:,} of {flips:,}"
+    row.broken["plain torch.load"] = accepted
+    return row.judge(all_found=row.landed == row.fired == count, all_undamaged_load=good == undamaged)
+
+
+def _one(row: Row, place: Place, rng: random.Random) -> None:
+    """Damage one file, look, and put it back."""
+    run, step = rng.choice(RUNS), rng.choice(STEPS)
+    kind = rng.choice([*CONTENT, *CONTENT, "file of another"])
+    name = rng.choice([STATE, STATE, MANIFEST, FILE] if kind in CONTENT else [STATE, MANIFEST, "both"])
+    if name == "both":
+        _whole_step_of_another(row, place, run, step, rng)
+        return
+    path = place.file(run) if name == FILE else place.path(run, step, name)
+    data = path.read_bytes()
+    changed = CONTENT[kind](data, rng) if kind in CONTENT else _another(place, run, step, name, rng).read_bytes()
+    assert changed != data, (kind, name)
+    path.write_bytes(changed)
+    row.fired += 1
+    found = _refused(lambda: read_state(path)) if name == FILE else _found(place, run, step)
+    _count(row, found, f"{kind} of {name}", f"{kind} of {name} of {run}, step {step}, {len(changed)} bytes")
+    path.write_bytes(data)
+
+
+def _another(place: Place, run: str, step: int, name: str, rng: random.Random) -> Path:
+    """A valid file of another step or run."""
+    others = [(r, s) for r in RUNS for s in STEPS if (r, s) != (run, step)]
+    return place.path(*rng.choice(others), name)
+
+
+def _whole_step_of_another(row: Row, place: Place, run: str, step: int, rng: random.Random) -> None:
+    """A whole step in another's place: under the name of another step, or of another run, which its identity tells."""
+    target, aside = place.folder / run / f"step-{step}", place.folder / "aside"
+    owner, other = rng.choice([(r, s) for r in RUNS for s in STEPS if (r, s) != (run, step)])
+    target.rename(aside)
+    shutil.copytree(place.folder / owner / f"step-{other}", target)
+    row.fired += 1
+    if other != step:
+        found, kind = _found(place, run, step), "step under another's name"
+    else:
+        found, kind = _foreign(place, run, step), "step of another run"
+    _count(row, found, kind, f"step {other} of run {owner} as step {step} of {run}")
+    shutil.rmtree(target)
+    aside.rename(target)
+
+
+def _foreign(place: Place, run: str, step: int) -> bool:
+    """Whether going on from a step of another run, which is whole, is refused, before anything takes its state."""
+    saver = Saver(Store(place.folder / "alone"), SaveConfig(), {}, {"config": run})
+    shutil.copytree(place.folder / run / f"step-{step}", place.folder / "alone" / f"step-{step}")
+    try:
+        saver.restore(cast("CohortTraining", None))
+    except CheckpointMismatchError as error:
+        return error.changed == ("config",)
+    finally:
+        shutil.rmtree(place.folder / "alone")
+    return False
+
+
+def _found(place: Place, run: str, step: int) -> bool:
+    """Whether the damage is found by a check, by loading, and by going on, which takes another step."""
+    store = place.store(run)
+    latest = store.latest()
+    passed_over = latest is not None and latest[0] != step and not equal(latest[1], place.state(run, latest[0]))
+    is_last = step == STEPS[-1]
+    return store.verify(step) is not None and _refused(lambda: store.load(step)) and (passed_over or not is_last)
+
+
+def _refused(load: Callable[[], object]) -> bool:
+    try:
+        load()
+    except CheckpointError:
+        return True
+    return False
+
+
+def _count(row: Row, found: bool, kind: str, words: str) -> None:
+    row.outcomes[kind] += 1
+    row.landed += found
+    if not found:
+        row.lose(f"not found: {words}")
+
+
+def _undamaged(row: Row, place: Place, rng: random.Random) -> bool:
+    run, step = rng.choice(RUNS), rng.choice(STEPS)
+    good = place.store(run).verify(step) is None and not equal(place.store(run).load(step), place.state(run, step))
+    good = good and not equal(read_state(place.file(run)), place.state(run, STEPS[-1]))
+    if not good:
+        row.lose(f"refused though undamaged: {run}, step {step}")
+    return good
+
+
+def accepts(data: bytes, folder: Path) -> bool:
+    """Whether plain `torch.load(weights_only=True)` loads a file."""
+    path = folder / "flipped.pt"
+    path.write_bytes(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a flip may hit the pickle's version
+            torch.load(path, weights_only=True)
+    except Exception:  # torch raises many kinds for a damaged file
+        return False
+    return True

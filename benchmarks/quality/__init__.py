@@ -1,0 +1,1 @@
+"""Parts of `quality_pain`: its data, and how both sides are measured."""
