@@ -34,13 +34,19 @@ CANDIDATES: Mapping[str, Sequence[str]] = {
     "scaled": SCALED,
     "scaled, smoothing .15": [*SCALED, "loss.label_smoothing=0.15"],
     "scaled by .5": [*BATCH, "training.augment.scale=0.5"],
+    "scaled by .8": [*BATCH, "training.augment.scale=0.8"],
+    "scaled by .5, always": [*BATCH, "training.augment.scale=0.5", "training.augment.probability=1"],
+    "scaled by .5, EMA": [
+        *BATCH, "training.augment.scale=0.5",
+        "training.weight_average.name=ema", "training.weight_average.decay=0.99",
+    ],
     "scaled, 300 epochs": [*SCALED, "training.num_epochs=300"],
     "gru, both directions, scaled": [
         "model=gru", "model.bidirectional=true", "model.num_layers=1", "model.hidden_size=32", "model.dropout=0.1",
         *[text for text in SCALED if not text.startswith("model")],
     ],
 }  # fmt: skip
-CHOSEN = "scaled"
+CHOSEN = "scaled by .5"
 
 
 def choose(runs: Path, target: Path | None, only: Sequence[str] = ()) -> int:

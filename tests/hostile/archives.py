@@ -16,11 +16,10 @@ import numpy as np
 import torch
 
 from paceline.api.runs import resume
-from paceline.checkpoint.manifest import File, Manifest, encode
 from paceline.checkpoint.state import read_state
 from paceline.recipes.pain.data import Npz
 from paceline.run.build import load
-from tests.hostile.material import Material
+from tests.hostile.material import Material, forge
 from tests.hostile.payloads import payload
 
 
@@ -137,27 +136,13 @@ def _legacy(folder: Path) -> Path:
     return folder / "state.pt"
 
 
-@payload("a pickle as a checkpoint with a true manifest")
+@payload("a pickle as a checkpoint with a true manifest", harmless=True)
 def _with_manifest(folder: Path, material: Material) -> None:
     run = material.copy_run("eager", folder, finished=False)
-    step = run / "checkpoints" / "seed42" / "step-9"
-    step.mkdir()
-    data = saved(step, {"a": Evil()}).read_bytes()
-    import hashlib
-
-    file = File(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-    (step / "manifest.json").write_bytes(encode(Manifest(step=9, files={"state.pt": file}, torch=torch.__version__)))
+    forge(run / "checkpoints" / "seed42" / "step-9", {"a": Evil()})
     resume(run)  # the step is set aside: it goes on from step 4
-    raise_refused(run)
-
-
-def raise_refused(run: Path) -> None:
-    """A damaged step is passed over, not an error: say so in the way that payloads are judged by."""
-    from paceline.errors import CheckpointError
-
     assert (run / "summary.json").is_file()
     assert not (run / "checkpoints" / "seed42" / "step-9").exists()
-    raise CheckpointError("the step was set aside")
 
 
 @payload("two gigabytes of zeros as weights", naive=lambda f, m: restricted(_bomb(f)), suffers="traceback slow crash")
@@ -235,7 +220,7 @@ def _hash(folder: Path, material: Material) -> None:
 
 def _key(folder: Path) -> Path:
     nested = b"K\x01K\x01\x86q\0" + b"".join(b"h" + bytes([i - 1]) + b"\x86q" + bytes([i]) for i in range(1, 45))
-    entries = [("archive/data.pkl", b"\x80\x02}K\x01" + nested + b"K\x01s."), ("archive/byteorder", b"little")]
+    entries = [("archive/data.pkl", b"\x80\x02}" + nested + b"K\x01s."), ("archive/byteorder", b"little")]
     return archive(folder / "state.pt", [*entries, ("archive/version", b"3\n")])
 
 
@@ -379,7 +364,7 @@ def _names(folder: Path, material: Material) -> None:
 
 def _elsewhere(folder: Path) -> Path:
     x = header((30, 2), "<f8", body=np.arange(60.0).tobytes())
-    return arrays(folder, x, more=[("../../outside.npy", x), ("/tmp/outside-paceline.npy", x)])
+    return arrays(folder, x, more=[("../../outside.npy", x), ("/outside-paceline.npy", x)])
 
 
 @payload("one entry twice in the directory")

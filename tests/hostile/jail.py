@@ -6,6 +6,7 @@ A case ends `done` (it worked), `refused` (a PacelineError of at most four print
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import os
@@ -41,6 +42,7 @@ CHANGES = (
     "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.chown", "os.utime", "os.setxattr", "os.rename",
     "os.link", "os.symlink", "shutil.rmtree", "shutil.move", "shutil.copyfile",
 )  # fmt: skip
+INTO = ("os.link", "os.symlink", "shutil.copyfile")  # whose first path is not changed
 TRUSTED = tuple({sys.prefix, sys.base_prefix, str(Path(__file__).parents[2] / "src"), "<frozen"})
 FAILURES = ("traceback", "crash", "slow", "executed", "escaped")
 
@@ -116,6 +118,7 @@ def _lines(reading: int, pid: int) -> list[str]:
 
 
 def _child(cases: Sequence[Case], root: Path, writing: int) -> None:
+    faulthandler.disable()  # a crash is one word of an outcome
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
@@ -124,6 +127,7 @@ def _child(cases: Sequence[Case], root: Path, writing: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     (root / "tmp").mkdir(exist_ok=True)
     tempfile.tempdir = str(root / "tmp")
+    gc.freeze()  # what the parent has made need not be looked at after every case
     watch = Watch(root)
     sys.addaudithook(watch)
     for case in cases:
@@ -202,7 +206,7 @@ class Watch:
         if event == "open" and _writes(arguments):
             return self._outside(event, arguments[:1])
         if event in CHANGES:
-            return self._outside(event, arguments[1:2] if event == "shutil.copyfile" else arguments)
+            return self._outside(event, arguments[1:2] if event in INTO else arguments)
         return None
 
     def _outside(self, event: str, paths: Sequence[Any]) -> tuple[str, str] | None:

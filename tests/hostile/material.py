@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from paceline.api.runs import train
+from paceline.checkpoint.manifest import File, Manifest, encode
 
 SAMPLES, STEPS = 60, 5
 OVERRIDES = [
@@ -28,6 +31,11 @@ class Material:
 
     folder: Path
 
+    @property
+    def outside(self) -> Path:
+        """A folder with a file `log`, which no case may change."""
+        return self.folder / "outside"
+
     def copy_run(self, engine: str, folder: Path, *, finished: bool = True) -> Path:
         """Copy a run; one that is not finished lacks what is written at the end, and goes on from its checkpoints."""
         target = folder / "runs" / engine
@@ -35,6 +43,16 @@ class Material:
         for path in [] if finished else [*target.glob("logs/*.done"), target / "summary.json", target / "members.csv"]:
             path.unlink()
         return target
+
+
+def forge(step: Path, content: object) -> None:
+    """Write a checkpoint of any content, with a manifest that fits it; `step` is its folder, `step-<n>`."""
+    step.mkdir(exist_ok=True)
+    torch.save(content, step / "state.pt")
+    data = (step / "state.pt").read_bytes()
+    files = {"state.pt": File(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))}
+    number = int(step.name.removeprefix("step-"))
+    (step / "manifest.json").write_bytes(encode(Manifest(step=number, files=files, torch=torch.__version__)))
 
 
 def prepare(folder: Path) -> Material:
@@ -54,6 +72,8 @@ def prepare(folder: Path) -> Material:
     header = "@problemName x\n@univariate false\n@dimensions 2\n@equalLength true\n@seriesLength 5\n"
     samples = [":".join(",".join(f"{v:.3f}" for v in x[i, :, c]) for c in range(2)) + f":{names[i]}" for i in range(30)]
     (folder / "data.ts").write_text(header + "@classLabel true a b c\n@data\n" + "\n".join(samples) + "\n")
+    (folder / "outside").mkdir()
+    (folder / "outside" / "log").write_text("precious\n" * 1000)
     for engine, own in ENGINES.items():
         train("pain", [*OVERRIDES, f"data.path={folder / 'data.npz'}", *own], runs=folder / "runs", name=engine)
     return Material(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from typing import Any
 
 NAMES = (
@@ -98,11 +99,11 @@ SNIPPETS = (
 
 
 def damaged(data: bytes, draw: random.Random) -> bytes:
-    """Return bytes with one to four places flipped, cut, repeated, moved or filled with something."""
-    for _ in range(draw.choice([1, 1, 2, 4])):
+    """Return bytes with one to three places flipped, cut, repeated, moved or filled with something."""
+    for _ in range(draw.choice([1, 1, 1, 1, 2, 3])):
         at = draw.randrange(len(data) + 1)
-        end = min(len(data), at + draw.choice([1, 1, 4, 30, 500]))
-        kind = draw.randrange(8)
+        end = min(len(data), at + draw.choice([1, 1, 1, 4, 30, 500]))
+        kind = draw.randrange(13)
         if kind == 0 and at < len(data):
             data = data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :]
         elif kind == 1:
@@ -115,6 +116,17 @@ def damaged(data: bytes, draw: random.Random) -> bytes:
             data = data[:at] + draw.randbytes(draw.choice([1, 8, 64])) + data[end:]
         elif kind == 5:
             data = data[end:] + data[:at]
+        elif kind > 7:
+            data = _another_word(data, at, draw)
         else:
             data = data[:at] + draw.choice(SNIPPETS) + data[end if kind == 6 else at :]
     return data
+
+
+def _another_word(data: bytes, at: int, draw: random.Random) -> bytes:
+    """Put another word or number in place of the first one after a position."""
+    found = re.compile(rb"[\w.+-]+").search(data, at)
+    if found is None:
+        return data
+    word = str(draw.choice(draw.choice([NAMES, NUMBERS]))).encode("utf-8", "surrogatepass")
+    return data[: found.start()] + word + data[found.end() :]

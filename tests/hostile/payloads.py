@@ -27,6 +27,13 @@ class Payload:
 
 
 ALL: list[Payload] = []
+QUICK_NAIVE = (  # what a naive reader suffers in an instant
+    "a pickle in place of weights", "a bare pickle", "the format of torch before 1.6", "an array of objects",
+    "a bytearray of two gigabytes", "one number two billion times", "a list in itself", "a shape of 10^9",
+    "names that lead elsewhere", "a log that is a link to a file elsewhere", "a run that names its own --use file",
+    "a call in YAML", "YAML in itself", "YAML 100,000 deep", "a variable of the environment",
+    "a header that is evaluated", "a summary nested 100,000 deep",
+)  # fmt: skip
 
 
 def payload(name: str, *, harmless: bool = False, naive: Use | None = None, suffers: str = "") -> Callable[[Use], Use]:

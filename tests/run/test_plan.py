@@ -78,7 +78,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, len(jo
     "overrides",
     [
         ["task=mlp", "members.seeds=8", "model.widths=[1000,1000]", "training.batch_size=256"],
-        ["task=pain", "model=gru", "members.seeds=8", "model.hidden_size=96", "training.batch_size=128"],
+        ["task=pain", "model=gru", "members.seeds=8", "model.hidden_size=192", "training.batch_size=256"],
         ["task=pain", "model=conv_gru", "members.seeds=8", "training.batch_size=128"],
     ],
     ids=["mlp", "gru", "conv_gru"],
@@ -219,8 +219,8 @@ def test_a_plan_by_the_stopwatch_can_be_written_and_used(tmp_path: Path, monkeyp
 @pytest.mark.fast
 @pytest.mark.parametrize(
     ("content", "what"),
-    [(None, "cannot be read"), ("{", "cannot be read"), ("[]", "cannot be read"), ('{"cohorts": 3}', "cannot be read"),
-     ('{"cohorts": [], "changes": [], "device": "cpu", "threads": 1}', "other members")],
+    [(None, "cannot be read"), ("{", "cannot be read"), ("[]", "is damaged"), ('{"cohorts": 3}', "is damaged"),
+     ('{"cohorts": [{"id": "c", "members": ["seed7"]}], "device": "cpu", "threads": 1}', "other members")],
     ids=["missing", "damaged", "a list", "no cohorts", "of others"],
 )  # fmt: skip
 def test_a_plan_that_does_not_fit_is_refused_before_a_folder_is_made(

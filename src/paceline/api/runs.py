@@ -150,7 +150,7 @@ def open_with_recipe(run: Run | PathLike, use: Sequence[PathLike] = ()) -> tuple
         if entry["sha256"] not in given:
             raise RunError(f"the run was made with --use {entry['file']}", where=str(run.path),
                            got="another or no such file", hint=f"--use {entry['file']} as it was then")  # fmt: skip
-    task = run.config.get("task", {}).get("name")
+    task = _task_of((), run.config)
     if task == GIVEN:
         raise RunError("the run was made by Trainer in Python", where=str(run.path),
                        hint="Trainer(...).resume(run, train, val) or .predict(run, x), or run.best()")  # fmt: skip
@@ -252,6 +252,8 @@ def _recipe(task: str | None, extensions: Sequence[Extension]) -> Recipe:
         (task,) = own
     if task is None:
         raise ConfigError("no task was chosen", where="task", hint=" or ".join(f"task={n}" for n in recipes.names()))
+    if not isinstance(task, str):
+        raise ConfigError("the name of a task is a text", where="task.name", got=task)
     recipe = own[task] if task in own else recipes.find(task)
     for extension in extensions:
         recipe = recipe.extended(extension)

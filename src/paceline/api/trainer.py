@@ -18,7 +18,7 @@ from paceline.api.new_input import table_of
 from paceline.api.parts import Part, batches_of, default_task, inputs_of
 from paceline.api.runs import build_trackers, create_tracked, execute_and_report
 from paceline.api.using import refuse_unfinished, with_weights
-from paceline.config.tree import undot
+from paceline.config.tree import flatten, undot
 from paceline.config.validate import nearest_keys, validate
 from paceline.data.audit import audit
 from paceline.data.config import GivenData
@@ -125,7 +125,7 @@ class Trainer:
         finished, DataError for input of another shape.
         """
         run = run if isinstance(run, Run) else open_run(run)
-        if run.config["task"]["name"] != GIVEN:
+        if dict(flatten(run.config)).get("task.name") != GIVEN:
             raise RunError("the run was not made by Trainer", where=str(run.path), hint="paceline.predict(run, x)")
         chosen = list(members) or run.members
         refuse_unfinished(run, [member for member in run.members if member in chosen])
@@ -137,7 +137,7 @@ class Trainer:
         found = []
         for member, best in bests.items():
             with torch.random.fork_rng(devices=[]):  # a factory draws weights
-                model = with_weights(self._build_model(), best, member).to(device)
+                model = with_weights(self._build_model, best, member).to(device)
             arrays = passes.predict(model, task, batches, precision)
             found.append(arrays if raw else predicted_after(best, arrays))
         return table_of(found, classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from paceline.data.fingerprint import part_fingerprint
 from paceline.data.loader import ArrayPass
 from paceline.errors import DataError, RunError
 from paceline.evaluate import passes
+from paceline.models.building import Build, build_shell, within_memory
 from paceline.run.config import RunConfig, resolve
 from paceline.run.decide import evaluated_after, predicted_after
 from paceline.run.folder import Run, write_json
@@ -134,7 +136,7 @@ def _evaluate_member(run: Run, job: Job, part: str) -> dict[str, Any]:
     assert isinstance(job.inputs, InMemory)
     training, device = job.config.training, resolve_device(job.config.device)
     best = run.best(job.member.id)
-    model = with_weights(job.build_model(), best, job.member.id).to(device)
+    model = with_weights(job.build_model, best, job.member.id).to(device)
     batches, precision = job.inputs.part(part, training, device), autocast(training.amp, device)
     values = passes.evaluate(model, job.task, batches, precision)
     if best.get("decision") is not None:
@@ -155,7 +157,7 @@ def _predict_member(
     best = run.best(member)
     config, spec = resolve(best["config"], recipe), spec_of(best)
     device = resolve_device(config.device)
-    model = with_weights(config.model.build(spec), best, member).to(device)
+    model = with_weights(partial(config.model.build, spec), best, member).to(device)
     task = config.task.build(spec, config.loss.build(spec))
     tensors = {name: torch.from_numpy(column).to(device) for name, column in prepared(columns, best, source).items()}
     found = passes.predict(model, task, ArrayPass(tensors, PREDICT_BATCH), _autocast(config, device))
@@ -166,14 +168,26 @@ def _autocast(config: RunConfig, device: torch.device) -> Any:
     return autocast(config.training.amp, device)
 
 
-def with_weights(model: nn.Module, best: Mapping[str, Any], member: str) -> nn.Module:
-    """Load a member's selected weights into a model. Raises CheckpointMismatchError where they do not fit."""
-    saved = best.get("model_state_dict")
+def with_weights(build: Build, best: Mapping[str, Any], member: str) -> nn.Module:
+    """Build a model and load a member's selected weights; raises CheckpointMismatchError where they do not fit.
+
+    What does not fit is refused before the model takes any memory: its size is in the file, too.
+    """
+    saved, where = best.get("model_state_dict"), f"members/{member}/best.pt"
+    shell = build_shell(build)
+    if shell is not None:
+        _check_weights(saved, shell, where)
+    with within_memory(where):
+        model = build()
     try:
         model.load_state_dict(saved)  # type: ignore[arg-type]  # which it says
     except (RuntimeError, TypeError) as error:
-        misfits = Misfits()
-        misfits.compare(saved, dict(model.state_dict()))
-        misfits.changed += [] if misfits.any else [str(error).splitlines()[-1].strip()]
-        misfits.refuse("the weights do not fit the model", where=f"members/{member}/best.pt")
+        _check_weights(saved, model, where, [str(error).splitlines()[-1].strip()])
     return model
+
+
+def _check_weights(saved: object, model: nn.Module, where: str, otherwise: Sequence[str] = ()) -> None:
+    misfits = Misfits()
+    misfits.compare(saved, dict(model.state_dict()))
+    misfits.changed += [] if misfits.any else otherwise
+    misfits.refuse("the weights do not fit the model", where=where)

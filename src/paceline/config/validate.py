@@ -23,10 +23,23 @@ def validate(
     `elsewhere` are the keys of the whole config: an unknown key may be one of theirs without its section. Raises
     ConfigError for the first unknown key, wrong type or value out of range.
     """
+    _refuse_huge(tree, path)
     try:
         return section.model_validate(dict(tree))
     except ValidationError as error:
         raise _explain(error, section, path, elsewhere) from None
+
+
+def _refuse_huge(value: object, path: str) -> None:
+    """Raise ConfigError for whole numbers that no array can hold: nothing that a config counts is as large."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_huge(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_huge(inner, path)
+    elif type(value) is int and value.bit_length() > 63:
+        raise ConfigError("a number is too large", where=path, got=f"{value.bit_length():,} bits")
 
 
 def keys(section: type[BaseModel], path: str = "") -> Iterator[str]:

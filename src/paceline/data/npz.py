@@ -33,7 +33,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         if not path.is_file():
             what = "the path is not a file" if path.exists() else "there is no such file"
             raise DataError(what, where=where, hint="the path of an .npz file")
-        _check_size(path, where)
+        check_size(path)
         with np.load(path, allow_pickle=False) as stored:
             names = _names(stored.files, where)
             return {key: _one(stored, name, where) for name, key in names.items()}
@@ -44,9 +44,9 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError("the file cannot be read", where=where, got=str(error)) from error
 
 
-def _check_size(path: Path, where: str) -> None:
-    """Refuse what is too much before anything is unpacked."""
-    packed = path.stat().st_size
+def check_size(path: Path) -> None:
+    """Raise `DataError` for what is too much, before anything is unpacked; OSError or `DAMAGE` for no archive."""
+    packed, where = path.stat().st_size, str(path)
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     size = sum(member.file_size for member in members)

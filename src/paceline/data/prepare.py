@@ -141,7 +141,7 @@ class Preparation:
                 time=TimeFeatures.model_validate(state["time_features"]),
                 longest=int(state["longest"]),
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise DataError("the state of the preparation cannot be read", where="preparation",
                             got=repr(error)) from error  # fmt: skip
         n, start = made.n_channels, made.start

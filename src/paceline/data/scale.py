@@ -89,7 +89,7 @@ class Scaler:
             mean = tuple(float(m) for m in state["mean"])
             std = tuple(float(s) for s in state["std"])
             constant = tuple(int(c) for c in state["constant"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise DataError("the scaler's state cannot be read", where="scaler", got=repr(error)) from error
         if len(mean) != len(std) or not all(s > 0 for s in std) or not np.isfinite((*mean, *std)).all():
             raise DataError("the scaler's state is not one mean and one positive std per channel", where="scaler")

@@ -107,6 +107,8 @@ def _samples(lines: Iterator[tuple[str, int, str]], header: _Header, where: str)
             if classes and labels[-1] not in classes:
                 raise DataError("a label is not among the declared classes", where=place, got=labels[-1],
                                 hint=", ".join(classes))  # fmt: skip
+        if not channels:
+            raise DataError("a sample has a label and no values", where=place, got=line)
         series.append(_one(channels, place))
         numbers.append(number)
         if series[-1].shape[1] != series[0].shape[1]:

@@ -90,7 +90,7 @@ class Decision:
             made = {n: None if f is None else Fit(**{**f, "values": tuple(f["values"])}) for n, f in fits.items()}
             decision = cls(n=found["n"], **made)
             _check(decision)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise RunError("a member's decision is damaged", where="decision", got=str(error)) from None
         return decision
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paceline.data.npz import DAMAGE, check_size
 from paceline.errors import RunError
 
 Array = NDArray[Any]
@@ -68,14 +69,15 @@ def metrics_of(predictions: Predictions) -> dict[str, float]:
 def read_predictions(path: Path, parts: Iterable[str] = ("val", "test")) -> dict[str, Predictions]:
     """Read a member's `predictions.npz`: the parts that hold samples, targets and predictions of a known form.
 
-    No file gives nothing. Raises RunError when the file is damaged.
+    No file gives nothing. Raises RunError when the file is damaged, DataError when it unpacks to too much.
     """
     try:
+        check_size(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {part: predictions_in(arrays, part) for part in parts}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, *DAMAGE) as error:
         raise RunError("the predictions of a member cannot be read", where=str(path), got=str(error)) from None
     return {part: predictions for part, predictions in found.items() if predictions is not None}
 
@@ -86,7 +88,10 @@ def predictions_in(arrays: Mapping[str, Array], part: str) -> Predictions | None
     index, y, prediction, probability, group = (
         arrays[n] if (n := f"{part}_{name}") in arrays else None for name in names
     )
-    if index is None or y is None or prediction is None or not len(index) or prediction.shape != y.shape:
+    if not all(isinstance(array, np.ndarray) for array in (index, y, prediction)):  # a file in the archive is bytes
+        return None
+    assert index is not None and y is not None and prediction is not None
+    if not len(index) or prediction.shape != y.shape:
         return None
     if len({len(index), len(y), *(len(each) for each in (probability, group) if each is not None)}) > 1:
         return None

@@ -128,6 +128,9 @@ def _arm(run: Run, variant: str, members: Sequence[MemberResult], shared: Mappin
     if not trained:
         what = "all members failed" if members else "the run has no members"
         raise RunError(f"there is nothing to compare: {what}", where=f"{shared['where']}{variant and ':'}{variant}")
+    twice = [place for place, times in Counter(_score(m, None)[:2] for m in trained).items() if times > 1]
+    if twice:
+        raise RunError("the run has a member twice", where=shared["where"], got=f"seed {twice[0][0]}")
     names = dict.fromkeys(name for member in trained for name in member.metrics)
     scores = {name: [_score(member, member.metrics.get(name)) for member in trained] for name in names}
     return Arm(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paceline.checkpoint.files import write_text_atomic
+from paceline.errors import visible
 from paceline.report import classes, reproduce, tables
 from paceline.report.audit import SplitView, split_view
 from paceline.report.calibration import calibration
@@ -135,7 +136,7 @@ def page_of(files: RunFiles) -> Page:
         plan=[*facts(files.plan, skip=("schema_version", "cohorts")), *_alone(files.plan)],
         cohorts=_cohorts(files.plan),
         changes=reproduce.changes(files),
-        config=files.config,
+        config=visible(files.config),
         environment=facts(files.environment, skip=_APART),
         packages=facts(section(files.environment, "packages")),
         ingredients=[*reproduce.ingredients(files), *reproduce.amended(files)],

@@ -130,8 +130,9 @@ def check_keys(run: Run, changed: Mapping[str, Any]) -> None:
 def check_scope(run: Run, plan: Plan, allowed: Allowed) -> dict[str, list[Any]]:
     """Return in what the scope differs from the one that the run was last trained in.
 
-    Raises RunError where it does and that is not allowed.
+    Raises RunError where it does and that is not allowed, ConfigError where the plan's device is not there.
     """
+    resolve_device(plan.device)
     made_with = run.read_json("environment.json").get("scope")
     if not isinstance(made_with, Mapping):
         LOG.warning("the run has no record of its scope: whether it goes on exactly cannot be told")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from paceline.config.tree import Tree, difference, merge, put
 from paceline.errors import ConfigError
 from paceline.run.config import CHOICES, RunConfig, resolve
 from paceline.run.recipe import Recipe, conf_folders, options
+from paceline.train.config import MOST_MEMBERS
 from paceline.types import Member
 
-MOST_MEMBERS = 10_000
+LONGEST_NAME = 150  # characters: `<variant>-seed<n>-fold<k>` names folders
 OF_THE_RUN = ("device", "numerics", "schema_version", "tracking")  # one process trains all members
 
 
@@ -33,6 +35,9 @@ def variants(config: RunConfig, recipe: Recipe, config_dir: Path | None = None) 
     names = variant_names(config)
     if len(set(names)) < len(names):
         raise ConfigError("two variants are the same", where="members.vary", got=dict(config.members.vary))
+    if max(map(len, names)) > LONGEST_NAME:
+        raise ConfigError("the name of a variant would be too long for a folder", where="members.vary",
+                          got=max(names, key=len), hint="an option of your own, configs/model/NAME.yaml")  # fmt: skip
     points = _points(config)
     return [
         Variant(name=name, config=vary(config, point, recipe, config_dir) if point else config)
@@ -47,18 +52,21 @@ def variant_names(config: RunConfig) -> list[str]:
 
 def _points(config: RunConfig) -> list[dict[str, Any]]:
     grid = config.members.vary
+    number = math.prod(len(values) for values in grid.values())
+    if number > MOST_MEMBERS:
+        raise ConfigError(f"more than {MOST_MEMBERS} variants", where="members.vary", got=number)
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def expand(config: RunConfig, names: list[str]) -> list[Member]:
     """Return the members in order: variant, then seed, then fold."""
     folds: list[int | None] = [None] if config.members.folds is None else list(range(config.members.folds))
-    members = [
+    number = len(names) * len(config.members.seeds) * len(folds)
+    if number > MOST_MEMBERS:
+        raise ConfigError(f"more than {MOST_MEMBERS} members", where="members", got=number)
+    return [
         Member(variant=name, seed=seed, fold=fold) for name in names for seed in config.members.seeds for fold in folds
     ]
-    if len(members) > MOST_MEMBERS:
-        raise ConfigError(f"more than {MOST_MEMBERS} members", where="members", got=len(members))
-    return members
 
 
 def vary(config: RunConfig, point: Mapping[str, Any], recipe: Recipe, config_dir: Path | None) -> RunConfig:

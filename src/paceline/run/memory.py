@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 SHARE = 0.5  # of the device's memory that all cohorts side by side may take
 COPIES = 16  # of the weights: the models, the stack, gradients, moments, best, a save, what a step holds on its way
 AVERAGED = 3  # more of them where weights are averaged: the averages, a save, what an update holds
-KEPT = 4.0  # tensors of the size of a module's output that one output costs until the backward pass is over
+KEPT = 6.0  # tensors of the size of a module's output that one output costs until the backward pass is over
 LOOKED = 5.0  # tensors of the size of the largest output that an evaluation holds at once
-GATES = 5.0  # a recurrent layer keeps so many times its output: gates, states, what the cell needs
+GATES = 4.0  # a recurrent layer keeps so many times its output: gates, states, what the cell needs
 COMPILER_BYTES = 600e6  # what torch and its compiler take in a worker
 
 

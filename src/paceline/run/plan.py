@@ -112,19 +112,17 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def plan_from_json(content: Mapping[str, Any], where: str) -> Plan:
     """Read a plan back. Raises RunError when it is not one."""
     try:
-        cohorts = tuple(
-            Cohort(id=c["id"], members=tuple(c["members"]), engine=c["engine"], compile=c["compile"],
-                   batches=c.get("batches", "whole"))
-            for c in content["cohorts"]
-        )  # fmt: skip
-        rest = {key: value for key, value in content.items() if key not in ("cohorts", "changes")}
-        plan = Plan(cohorts=cohorts, changes=tuple(content["changes"]), **rest)
+        cohorts = tuple(Cohort(**{**entry, "members": tuple(entry["members"])}) for entry in content["cohorts"])
+        plan = Plan(**{**content, "cohorts": cohorts, "changes": tuple(content.get("changes", ()))})
     except (KeyError, TypeError) as error:
         raise RunError("the plan cannot be read", where=where, got=repr(error)) from None
     twice = [id for id, times in Counter(m for c in cohorts for m in c.members).items() if times > 1]
     twice += [id for id, times in Counter(c.id for c in cohorts).items() if times > 1]
     if twice:
         raise RunError("the plan names a member or cohort twice", where=where, got=twice[0])
+    several = [c.id for c in cohorts if c.engine == "eager" and len(c.members) > 1]
+    if several:
+        raise RunError("the plan has the eager engine train several members", where=where, got=several[0])
     return plan
 
 

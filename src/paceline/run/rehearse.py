@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from paceline.config.suggest import hint
 from paceline.errors import ConfigError, DataError, ModelError
 from paceline.evaluate.passes import evaluate
+from paceline.models.building import refuse_oversized
 from paceline.run.blame import users_errors
 from paceline.run.decide import check_decidable
 from paceline.run.inputs import InMemory
@@ -76,6 +77,7 @@ def _needs_the_whole_sequence(job: Job, model: nn.Module) -> bool:
 
 def _model(job: Job) -> nn.Module:
     where = f"model={job.config.model.name}"
+    refuse_oversized(job.build_model, where)
     with users_errors("the model cannot be built", where):
         model: object = seeded_model(job.build_model, job.member)
     if not isinstance(model, nn.Module):

@@ -22,10 +22,11 @@ EXTENSIONS = (
 )  # fmt: skip
 # They choose kernels, or the order in which these add up; recorded where they are set.
 SETTINGS = (
-    "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "MKL_CBWR", "MKL_DYNAMIC", "MKL_ENABLE_INSTRUCTIONS",
-    "NVIDIA_TF32_OVERRIDE", "OMP_DYNAMIC", "OMP_THREAD_LIMIT", "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_DYNAMIC", "MKL_ENABLE_INSTRUCTIONS", "OMP_DYNAMIC", "OMP_THREAD_LIMIT",
+    "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA",
 )  # fmt: skip
+CUDA_SETTINGS = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
+WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # and what a deterministic run sets where it is not set
 
 
 def scope_of(plan: Plan) -> Scope:
@@ -47,7 +48,10 @@ def scope_of(plan: Plan) -> Scope:
         "threads": plan.threads,
         "processes": plan.processes,
     }
-    found |= {name: os.environ[name] for name in SETTINGS if name in os.environ}
+    cuda = plan.device.startswith("cuda")
+    settings = (*SETTINGS, *CUDA_SETTINGS) if cuda else SETTINGS
+    found |= {name: os.environ[name] for name in settings if name in os.environ}
+    found |= {WORKSPACE[0]: os.environ.get(*WORKSPACE)} if cuda else {}
     if any(cohort.compile for cohort in plan.cohorts) or plan.changes:  # which say where compiling was given up
         found["compiler"] = _compiler()
     return found

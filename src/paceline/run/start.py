@@ -13,6 +13,7 @@ from paceline.data.audit import splits_from_json, splits_to_json
 from paceline.data.dataset import Dataset
 from paceline.data.fingerprint import fingerprint
 from paceline.errors import ConfigError, DataError, RunError
+from paceline.models.building import refuse_oversized
 from paceline.run.build import Prepared, load, member_job
 from paceline.run.config import RunConfig, resolve
 from paceline.run.defaults import changed
@@ -86,6 +87,8 @@ def reopen(
         jobs.append(member_job(member, own, inputs[member.seed if per_seed else None, member.fold]))
     if members_of(plan) != {job.member.id for job in jobs}:
         raise RunError("the plan does not fit the run's members", where=str(run.path / "plan.json"))
+    for job in {job.member.variant: job for job in jobs}.values():
+        refuse_oversized(job.build_model, f"model={job.config.model.name}")
     return Prepared(config=config, plan=plan, jobs=jobs, dataset=dataset, splits=splits, checks=checks)
 
 

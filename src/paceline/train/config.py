@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections import Counter
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -19,6 +20,7 @@ from paceline.config import Section
 from paceline.optim.config import ClipConfig, ScheduleConfig
 
 FIRST_SEED = 42
+MOST_MEMBERS = 10_000
 
 
 class AmpConfig(Section):
@@ -233,7 +235,7 @@ class MembersConfig(Section):
     """The members of a run: every variant x seed x fold. `seeds: 5` means 42..46."""
 
     seeds: tuple[NonNegativeInt, ...] = (FIRST_SEED,)
-    folds: int | None = Field(default=None, ge=2)
+    folds: int | None = Field(default=None, ge=2, le=MOST_MEMBERS)
     vary: dict[str, tuple[Any, ...]] = {}
     split_seed: Literal["fixed", "per_seed"] = "fixed"
 
@@ -245,6 +247,8 @@ class MembersConfig(Section):
         if isinstance(seeds, int) and not isinstance(seeds, bool):
             if seeds < 1:
                 raise ValueError("at least one seed is needed")
+            if seeds > MOST_MEMBERS:
+                raise ValueError(f"at most {MOST_MEMBERS:,} seeds")
             return tuple(range(FIRST_SEED, FIRST_SEED + seeds))
         return seeds
 
@@ -253,7 +257,7 @@ class MembersConfig(Section):
     def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if not seeds:
             raise ValueError("at least one seed is needed")
-        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        twice = sorted(seed for seed, times in Counter(seeds).items() if times > 1)
         if twice:
             raise ValueError(f"seeds must differ, and {twice[0]} is given twice")
         return seeds
@@ -272,7 +276,7 @@ class MembersConfig(Section):
 class NumericsConfig(Section):
     """Process-wide switches that can change bits; recorded, set for the run, put back afterwards."""
 
-    threads: PositiveInt | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"  # below `highest` CUDA uses TF32
     flush_denormal: bool = False
     deterministic: bool = True

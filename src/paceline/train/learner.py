@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from paceline.models.building import within_memory
 from paceline.train.cohort import CohortTraining, Engine, Trainee
 from paceline.train.loop import loop
 from paceline.train.runtime import initialisation
@@ -53,6 +54,9 @@ class GradientLearner:
 
 
 def seeded_model(build: ModelFactory, member: Member) -> nn.Module:
-    """Build a model whose initial weights are those of the member, whatever was drawn before."""
-    with initialisation(member):
+    """Build a model whose initial weights are those of the member, whatever was drawn before.
+
+    Raises ModelError where there is not enough memory.
+    """
+    with initialisation(member), within_memory(f"model of {member.id}"):
         return build()

@@ -110,15 +110,15 @@ class Saver:
         found = self._store.recover()
         if found is None:
             return False
-        state = migrate(found[1])
-        self._check(state)
-        try:
+        try:  # whatever a state of another form makes its owners raise
+            state = migrate(found[1])
+            self._check(state)
             cohort.load_state_dict(state["cohort"])
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # a list where a dict should be
+            for name, owner in self._beside.items():
+                owner.load_state_dict(state["beside"][name])
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise CheckpointMismatchError("the checkpoint does not fit the run", where=str(self._store.folder),
                                           changed=[f"{type(error).__name__}: {error}"]) from error  # fmt: skip
-        for name, owner in self._beside.items():
-            owner.load_state_dict(state["beside"][name])
         return True
 
     def _copies(self, state: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,9 @@ def load_model(checkpoint: State | PathLike) -> nn.Module:
     those of the config's model.
     """
     state = _state(checkpoint)
+    build = partial(_build, state["config"], spec_of(state["input"]))
     with torch.random.fork_rng(devices=[]):
-        model = _build(state["config"], spec_of(state["input"]))
-    return with_weights(model, state, f"{state['run_name']}.pt").eval()
+        return with_weights(build, state, f"{state['run_name']}.pt").eval()
 
 
 def predict(checkpoint: State | PathLike, X: ArrayLike | PathLike, lengths: ArrayLike | None = None) -> pd.DataFrame:
