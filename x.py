@@ -73,7 +73,9 @@ def demo(args: list[str]) -> int:
 def test(args: list[str]) -> int:
     bin_dir = core_environment()
     os.chdir(ROOT)
-    return become([bin_dir / "python", "-m", "pytest", *args])
+    mine = any(arg.startswith(("-n", "--pdb", "--collect-only", "--co")) for arg in args)
+    spread = [] if mine else ["-n", str(os.cpu_count() or 1), "--dist", "loadfile"]  # files share the cores
+    return become([bin_dir / "python", "-m", "pytest", *spread, *args])
 
 
 def run(args: list[str]) -> int:

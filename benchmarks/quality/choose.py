@@ -46,7 +46,7 @@ CANDIDATES: Mapping[str, Sequence[str]] = {
         *[text for text in SCALED if not text.startswith("model")],
     ],
 }  # fmt: skip
-CHOSEN = "scaled by .5"
+CHOSEN = "scaled by .5, always"
 
 
 def choose(runs: Path, target: Path | None, only: Sequence[str] = ()) -> int:

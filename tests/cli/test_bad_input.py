@@ -248,7 +248,8 @@ ON_A_RUN: dict[str, tuple[Callable[[Path], object], list[str], list[str]]] = {
         ["resume", "runs/a", "--use", "blobs.py"], ["made with --use blobs.py", "as it was then"],
     ),
     "a damaged plan": (
-        lambda run: (run / "plan.json").write_text("{}"), ["resume", "runs/a", *USED], ["plan.json of the run is damaged", "cohorts"]
+        lambda run: (run / "plan.json").write_text("{}"), ["resume", "runs/a", *USED],
+        ["plan.json of the run is damaged", "cohorts"],
     ),
     "a damaged config": (
         lambda run: (run / "config.yaml").write_text("a: [1"), ["resume", "runs/a", *USED], ["not valid YAML"]

@@ -99,3 +99,32 @@ def test_values_that_overflow_once_scaled_are_refused():
         scaler.apply(x, None)
     with pytest.raises(DataError, match="too large to scale"):
         Scaler.fit(np.array([[1e300], [-1e300]]), None, np.arange(2))
+
+
+@pytest.mark.fast
+def test_robust_scaling_is_that_of_scikit_learn_compressed_and_standardised():
+    from sklearn.preprocessing import RobustScaler, StandardScaler
+
+    rng = np.random.default_rng(3)
+    x = rng.standard_t(1.5, size=(30, 8, 3)) * [1, 50, 2000] + [0, 7, -300]
+    train = np.arange(20)
+    scaler = Scaler.fit(x, None, train, robust=True)
+    robust = RobustScaler(unit_variance=True).fit(x[train].reshape(-1, 3))
+    compressed = np.arcsinh(robust.transform(x.reshape(-1, 3)))
+    standard = StandardScaler().fit(compressed.reshape(x.shape)[train].reshape(-1, 3))
+    assert np.allclose(scaler.apply(x, None).reshape(-1, 3), standard.transform(compressed), rtol=1e-10, atol=1e-12)
+    assert np.abs(scaler.apply(x, None)).max() < np.abs(Scaler.fit(x, None, train).apply(x, None)).max()
+    assert Scaler.from_dict(scaler.to_dict()) == scaler and scaler.typical == scaler.median
+
+
+@pytest.mark.fast
+def test_robust_scaling_of_channels_that_hardly_vary_stays_finite():
+    x = np.zeros((10, 5, 3))
+    x[0, 0, 1] = 4.0  # the quartiles are equal, the channel is not constant
+    x[:, :, 2] = 5.0
+    mask = np.ones((10, 5), dtype=bool)
+    mask[3, 2:] = False
+    out = Scaler.fit(x, mask, np.arange(10), robust=True).apply(x, mask)
+    assert np.isfinite(out).all() and (out[:, :, 2] == 0).all() and (out[3, 2:] == 0).all()
+    valid = out[mask]
+    assert valid[:, 1].mean() == pytest.approx(0, abs=1e-6) and valid[:, 1].std() == pytest.approx(1, rel=1e-5)

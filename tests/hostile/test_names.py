@@ -19,8 +19,8 @@ from rich.text import Text
 
 from paceline.api.runs import train
 from paceline.api.using import predict
-from paceline.cli import main
 from paceline.cli.console import make_console
+from paceline.cli.main import run as command_line
 from paceline.data.csv_text import FORMULA, csv_text, neutral
 from paceline.errors import ConfigError, RunError, visible
 from paceline.report.compare import compare
@@ -115,7 +115,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     """Run `paceline WORDS` in this process."""
     monkeypatch.setattr(sys, "argv", ["paceline", *words])
     with pytest.raises(SystemExit) as ended:
-        main()
+        command_line()
     assert ended.value.code == 0
 
 

@@ -136,7 +136,7 @@ def _evaluate_member(run: Run, job: Job, part: str) -> dict[str, Any]:
     assert isinstance(job.inputs, InMemory)
     training, device = job.config.training, resolve_device(job.config.device)
     best = run.best(job.member.id)
-    model = with_weights(job.build_model, best, job.member.id).to(device)
+    model = _fitting(job.build_model, best, job.member.id).to(device)
     batches, precision = job.inputs.part(part, training, device), autocast(training.amp, device)
     values = passes.evaluate(model, job.task, batches, precision)
     if best.get("decision") is not None:
@@ -157,7 +157,7 @@ def _predict_member(
     best = run.best(member)
     config, spec = resolve(best["config"], recipe), spec_of(best)
     device = resolve_device(config.device)
-    model = with_weights(partial(config.model.build, spec), best, member).to(device)
+    model = _fitting(partial(config.model.build, spec), best, member).to(device)
     task = config.task.build(spec, config.loss.build(spec))
     tensors = {name: torch.from_numpy(column).to(device) for name, column in prepared(columns, best, source).items()}
     found = passes.predict(model, task, ArrayPass(tensors, PREDICT_BATCH), _autocast(config, device))
@@ -169,14 +169,8 @@ def _autocast(config: RunConfig, device: torch.device) -> Any:
 
 
 def with_weights(build: Build, best: Mapping[str, Any], member: str) -> nn.Module:
-    """Build a model and load a member's selected weights; raises CheckpointMismatchError where they do not fit.
-
-    What does not fit is refused before the model takes any memory: its size is in the file, too.
-    """
+    """Build a model and load a member's selected weights; raises CheckpointMismatchError where they do not fit."""
     saved, where = best.get("model_state_dict"), f"members/{member}/best.pt"
-    shell = build_shell(build)
-    if shell is not None:
-        _check_weights(saved, shell, where)
     with within_memory(where):
         model = build()
     try:
@@ -184,6 +178,14 @@ def with_weights(build: Build, best: Mapping[str, Any], member: str) -> nn.Modul
     except (RuntimeError, TypeError) as error:
         _check_weights(saved, model, where, [str(error).splitlines()[-1].strip()])
     return model
+
+
+def _fitting(build: Build, best: Mapping[str, Any], member: str) -> nn.Module:
+    """As `with_weights`, where the model's size comes from a file: what does not fit never takes any memory."""
+    shell = build_shell(build)
+    if shell is not None:
+        _check_weights(best["model_state_dict"], shell, f"members/{member}/best.pt")
+    return with_weights(build, best, member)
 
 
 def _check_weights(saved: object, model: nn.Module, where: str, otherwise: Sequence[str] = ()) -> None:

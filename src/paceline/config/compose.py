@@ -52,7 +52,7 @@ def compose(overrides: Sequence[str], options: Options, folders: Sequence[Path] 
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 composed = hydra_compose("config", overrides=[f"hydra.searchpath=[{path}]", *arguments])
             tree = OmegaConf.to_container(composed, resolve=False)
-        except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        except (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError) as error:  # Hydra's own
             raise _explain(error, options) from None
     assert isinstance(tree, dict)
     return {str(name): value for name, value in tree.items() if value is not None}

@@ -108,7 +108,8 @@ class DataConfig(Section, ABC):
     """The base of every data source: its own keys, and how its samples are split, prepared and fed.
 
     `scale`: `standard` subtracts the mean and divides by the standard deviation of each channel over the valid
-    steps of the training part. `duplicates`: what to do when two parts hold the same sample.
+    steps of the training part; `robust` compresses heavy tails before, by asinh of the distance to the median in units
+    of the interquartile range. `duplicates`: what to do when two parts hold the same sample.
 
     `missing`: `refuse` makes a missing value (NaN) an error that names it. `mask` fills it with the last value before
     it of the same sample and channel, before the first with the training mean, and adds a channel of 0 and 1 for each
@@ -121,7 +122,7 @@ class DataConfig(Section, ABC):
     name: str
     split: SplitConfig = SplitConfig()
     loader: LoaderConfig = LoaderConfig()
-    scale: Literal["standard", "none"] = "standard"
+    scale: Literal["standard", "robust", "none"] = "standard"
     duplicates: Literal["error", "warn"] = "error"
     missing: Missing = "refuse"
     time_features: TimeFeatures = TimeFeatures()

@@ -30,8 +30,9 @@ class Preparation:
     """How one member's samples are prepared, in training and in prediction alike.
 
     channels: the names as read, or (). n_channels: F. scaler: of the channels read, None where they stay as they are.
-    start: per channel the training mean of what is there, which stands for a value that is missing before the first;
-    () where missing values are refused. flagged: the channels with an indicator (1 where the value is missing).
+    start: per channel the training mean (`robust`: median) of what is there, which stands for a value that is missing
+    before the first; () where missing values are refused. flagged: the channels with an indicator (1 where the value is
+    missing).
     longest: steps of the longest training sample, the unit of `elapsed`.
     """
 
@@ -53,13 +54,14 @@ class Preparation:
         if config.time_features.names() and x.ndim != 3:
             raise ConfigError("time features need sequences (samples, steps, channels)", where="data.time_features",
                               got=f"x of shape {x.shape}")  # fmt: skip
-        scaled, missing = config.scale == "standard", config.missing == "mask"
-        fitted = Scaler.fit(x, mask, train_idx, dataset.channels) if scaled or missing else None
+        scaled, missing, robust = config.scale != "none", config.missing == "mask", config.scale == "robust"
+        needed = scaled or missing
+        fitted = Scaler.fit(x, mask, train_idx, dataset.channels, robust=robust) if needed else None
         made = cls(
             n_channels=x.shape[-1],
             channels=dataset.channels,
             scaler=fitted if scaled else None,
-            start=fitted.mean if missing and fitted else (),
+            start=fitted.typical if missing and fitted else (),
             flagged=_with_gaps(x) if missing else (),
             time=config.time_features,
             longest=_longest(x, mask, train_idx),

@@ -19,9 +19,10 @@ def build_shell(build: Build) -> nn.Module | None:
     """Build a model whose weights have shapes and take no memory; None where its code needs more than that."""
     try:
         with torch.device("meta"):
-            return build()
+            made: object = build()
     except Exception:  # whatever it is, building it in earnest says so
         return None
+    return made if isinstance(made, nn.Module) else None
 
 
 def refuse_oversized(build: Build, where: str) -> None:

@@ -79,7 +79,7 @@ def finite(values: Iterable[T | None]) -> list[T]:
 
 def places_for(spread: float | None, digits: int = 2) -> int | None:
     """Decimals that leave `digits` significant digits of a spread (a half width, a standard deviation), at most 6."""
-    if spread is None or not spread > 0:
+    if spread is None or not 0 < spread < math.inf:
         return None
     return min(6, max(0, digits - 1 - math.floor(math.log10(spread))))
 

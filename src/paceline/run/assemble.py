@@ -78,8 +78,7 @@ def _cohort(
         by_length=cohort.batches == "by_length",
     )  # fmt: skip
     if feed.padded and "mask" not in table and any(isinstance(m, MaskedBatchNorm1d) for m in models[0].modules()):
-        raise ModelError("members with parts of different size cannot pad a batch through batch normalisation",
-                         where="training.engine", got="cohort", hint="training.engine=eager")  # fmt: skip
+        table["mask"] = _all_valid(jobs[0], table["x"])  # with it, a padded row is left out of the normalisation
     size = _evaluation_batch(training.evaluate.batch_size, len(jobs), models[0])
     passes = {
         part: RowPass([getattr(i.split, part) + o for i, o in zip(inputs, offsets, strict=True)],
@@ -92,6 +91,14 @@ def _cohort(
         augment=augment_of(training.augment, inputs[0].spec),
     )  # fmt: skip
     return EngineAndFeed(engine, feed)
+
+
+def _all_valid(job: Job, x: torch.Tensor) -> torch.Tensor:
+    """Return a mask (N, T) that is True everywhere. Raises ModelError where the model is not given one."""
+    if x.ndim != 3 or "mask" not in getattr(job.config.task, "inputs", ()):
+        raise ModelError("members with parts of different size cannot pad a batch through batch normalisation",
+                         where="training.engine", got="cohort", hint="training.engine=eager")  # fmt: skip
+    return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
 
 
 def _evaluation_batch(wanted: int, members: int, model: nn.Module) -> int:

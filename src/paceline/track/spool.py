@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from paceline.config.reading import parse_json, read_text
 from paceline.track.journal import from_row, read_journal
 from paceline.types import Record
 
@@ -64,7 +65,7 @@ def recorded(run_folder: Path) -> Iterator[Record]:
 def _read(path: Path) -> dict[tuple[str, str], int]:
     """Return the noted steps; nothing where the file is absent or damaged: then all is sent again."""
     try:
-        members = json.loads(path.read_text("utf-8"))["steps"].items()
+        members = parse_json(read_text(path))["steps"].items()
         return {(str(member), str(split)): int(step) for member, own in members for split, step in own.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

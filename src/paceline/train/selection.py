@@ -7,7 +7,7 @@ on record beside it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from paceline.train.config import EarlyStoppingConfig, SelectionConfig
@@ -95,6 +95,10 @@ class Selector:
         self._last, self._ema = list(state["last"]), state["ema"]
         self._waited, self._seen, self._bar = state["waited"], state["seen"], state["bar"]
         self._best, self._raw = _Best(**state["best"]), _Best(**state["raw"])
+        numbers = (*self._last, self._waited, self._seen, self._bar, *asdict(self._best).values(),
+                   *asdict(self._raw).values(), 0.0 if self._ema is None else self._ema)  # fmt: skip
+        if not all(type(number) in (int, float) for number in numbers):
+            raise ValueError("the state of the selection holds something other than numbers")
 
     def _smooth(self, value: float) -> float:
         """Return the smoothed value."""
