@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from paceline.cli import main
+from paceline.cli.main import run as main
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,14 @@ def test_without_scaling_what_has_no_value_before_it_is_the_mean_of_the_training
     assert made.names() == ("channel 0", "channel 0 missing")
 
 
+def test_with_robust_scaling_what_has_no_value_before_it_is_the_median():
+    x = [[[1.0], [2.0], [3.0], [90.0], [2.0]], [[NAN], [9.0], [1.0], [1.0], [1.0]]]
+    data = dataset(x=x, y=[0, 1], missing="mask")
+    made = Preparation.fit(data, np.array([0]), Made(missing="mask", scale="robust"))
+    prepared = made.apply(data.columns["x"], None)[..., 0]
+    assert prepared[1, 0] == prepared[0, 1] and Preparation.from_dict(made.to_dict()) == made
+
+
 def test_samples_without_steps_are_filled_with_the_mean():
     data = dataset(x=[[1.0, 5], [3, NAN], [NAN, 7]], y=[0, 1, 0], missing="mask")
     made = Preparation.fit(data, np.arange(3), Made(missing="mask", scale="none"))

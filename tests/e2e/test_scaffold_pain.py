@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from paceline.cli import main
+from paceline.cli.main import run as command_line
 from paceline.recipes.pain import compat
 
 SHORT = ["epochs=1", "hidden_size=4", "batch_size=256", "tensorboard=false"]
@@ -39,7 +39,7 @@ def call(workdir, monkeypatch, capsys):
         try:
             if program == "paceline":
                 monkeypatch.setattr(sys, "argv", [program, *words, *more])
-                main()
+                command_line()
             else:
                 assert program == "python", command
                 monkeypatch.setattr(sys, "argv", [*words, *more])

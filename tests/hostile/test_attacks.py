@@ -21,6 +21,7 @@ from tests.hostile.jail import FAILURES, Case, jailed
 from tests.hostile.material import Material, prepare
 
 MUTATIONS = 182
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork and /proc")
 
 
 @pytest.fixture(scope="module")

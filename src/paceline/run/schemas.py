@@ -146,6 +146,8 @@ def check_schema(content: object, name: str, where: str) -> None:
         first = error.errors(include_url=False, include_context=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"][0].lower() + first["msg"][1:]
+        if first["type"] == "string_pattern_mismatch":
+            message = "this is no plain name of a member or cohort"
         raise RunError(f"{path.name} of the run is damaged: {message}", where=f"{where}: {key}" if key else where,
                        got=None if first["type"] == "missing" else first["input"]) from None  # fmt: skip
 
