@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from paceline.cli.main import run as main
+from paceline.cli.app import run as main
 
 
 @dataclass(frozen=True)

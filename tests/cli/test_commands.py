@@ -170,7 +170,7 @@ def installed(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_the_module_runs_as_a_command_and_help_needs_no_torch(workdir):
     code = """
 import sys
-from paceline.cli.main import run
+from paceline.cli.app import run
 sys.argv = ["paceline", "--help"]
 try:
     run()

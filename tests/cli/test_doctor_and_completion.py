@@ -73,7 +73,7 @@ def test_what_cannot_be_completed_is_left_alone(typed: str) -> None:
 def test_the_shell_asks_and_torch_is_not_imported() -> None:
     asked = {"_PACELINE_COMPLETE": "complete_bash", "COMP_WORDS": "paceline train model=g", "COMP_CWORD": "2"}
     script = (
-        "import sys; from paceline.cli.main import app\n"
+        "import sys; from paceline.cli.app import app\n"
         "try: app(prog_name='paceline')\n"
         "except SystemExit: pass\n"
         "print('torch' in sys.modules)"

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import paceline
 from paceline.api.runs import configure
-from paceline.cli.main import app
+from paceline.cli.app import app
 from paceline.config import Section
 from paceline.data.config import DataConfig, GivenData
 from paceline.losses import LOSSES, CrossEntropyConfig, FocalConfig

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import paceline
 from paceline.api.runs import configure
-from paceline.cli.main import app
+from paceline.cli.app import app
 from paceline.cli.progress import LiveView, progress_view
 from paceline.cli.standing import note
 from paceline.errors import ConfigError, RunError

@@ -52,7 +52,7 @@ class Forked:
     @staticmethod
     def _be(command: Sequence[str], errors: Path) -> None:
         """Be the command; never return."""
-        from paceline.cli.main import run
+        from paceline.cli.app import run
 
         code = 70
         try:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from paceline.cli.main import run as command_line
+from paceline.cli.app import run as command_line
 from paceline.recipes.pain import compat
 
 SHORT = ["epochs=1", "hidden_size=4", "batch_size=256", "tensorboard=false"]

@@ -23,7 +23,7 @@ from benchmarks.fault_parts.interrupts import interrupts  # noqa: E402
 from benchmarks.fault_parts.outcome import lines  # noqa: E402
 from paceline.checkpoint.store import Store  # noqa: E402
 from paceline.checkpoint.tree import equal  # noqa: E402
-from paceline.cli.main import run as main  # noqa: E402
+from paceline.cli.app import run as main  # noqa: E402
 from paceline.run.folder import Run  # noqa: E402
 from paceline.tasks import Classification  # noqa: E402
 from paceline.train.cohort import CohortTraining  # noqa: E402

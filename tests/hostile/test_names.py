@@ -19,8 +19,8 @@ from rich.text import Text
 
 from paceline.api.runs import train
 from paceline.api.using import predict
+from paceline.cli.app import run as command_line
 from paceline.cli.console import make_console
-from paceline.cli.main import run as command_line
 from paceline.data.csv_text import FORMULA, csv_text, neutral
 from paceline.errors import ConfigError, RunError, visible
 from paceline.report.compare import compare

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import paceline
 from paceline.api.using import evaluate, predict
-from paceline.cli.main import app
+from paceline.cli.app import app
 from paceline.errors import ConfigError
 from paceline.run.folder import Run
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import paceline
 from paceline.checkpoint.tree import equal
-from paceline.cli.main import app
+from paceline.cli.app import app
 from paceline.errors import ConfigError, InterruptedRunError
 from paceline.evaluate.calibration import expected_calibration_error, tempered
 from paceline.evaluate.decisions import Decision, decided, fit_decision

@@ -101,7 +101,7 @@ def test_another_mistake_of_a_layer_stays_as_it_is() -> None:
 def test_a_model_of_a_use_file_whose_head_does_not_fit_ends_with_code_2_and_no_run(workdir: Path) -> None:
     from typer.testing import CliRunner
 
-    from paceline.cli.main import app
+    from paceline.cli.app import app
 
     Path("own.py").write_text(HEAD)
     rng = np.random.default_rng(0)

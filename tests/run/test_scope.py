@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import paceline
 from paceline.api.runs import open_with_recipe
 from paceline.checkpoint.tree import equal
-from paceline.cli.main import app
+from paceline.cli.app import app
 from paceline.errors import ConfigError, DataError, InterruptedRunError, RunError
 from paceline.report.files import read
 from paceline.report.reproduce import amended

@@ -12,7 +12,7 @@ def main() -> None:
 
     try:
         with signals():  # first of all: what follows takes its time
-            from paceline.cli.main import run
+            from paceline.cli.app import run
 
             calm_collector()
             run()
