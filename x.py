@@ -103,7 +103,8 @@ def bench(args: list[str]) -> int:
 
 
 def core_environment() -> Path:
-    return environment(ROOT / ".venv", ["-e", ".[dev,tensorboard]"], ["pyproject.toml", "constraints.txt"])
+    what = ["-e", ".[dev,tensorboard,battery,wandb]"]
+    return environment(ROOT / ".venv", what, ["pyproject.toml", "constraints.txt"])
 
 
 def bench_environment() -> Path:

@@ -2,7 +2,7 @@
 
     python3 x.py bench faults --json faults.json         # a quarter of an hour or more
     python3 x.py bench faults --quick                    # about two minutes
-    python3 x.py bench faults --rows power,damages
+    python3 x.py bench faults --rows power,damages --add --json faults.json    # beside the rows that the file has
 
 The rows and their bars stand in benchmarks/README.md. The exit code is 1 when a bar is missed; a row that cannot run
 here (no strace, no namespaces) says so and does not count.
@@ -33,6 +33,7 @@ from fault_parts.damage import damages
 from fault_parts.full import disk_full
 from fault_parts.interrupts import interrupts
 from fault_parts.kills import sigkill
+from fault_parts.mlflow_server import killed_server
 from fault_parts.outcome import Row, lines, skipped
 from fault_parts.power import power_loss
 from fault_parts.stopped import stop_workers
@@ -60,6 +61,7 @@ def rows(*, quick: bool, seed: int) -> Mapping[str, Callable[[Path], Row]]:
         "signals-workers": lambda f: stop_workers(10 if full else 1, seed=seed, folder=f),
         "workers": lambda f: worker_faults(*((5, 3, 2) if full else (1, 1, 0)), folder=f),
         "trackers": lambda f: full_trackers(4 if full else 1, folder=f),
+        "mlflow": lambda f: killed_server(10 if full else 1, seed=seed, folder=f),
         "hostile": lambda f: hostile(quick=quick, seed=seed),
     }
 
@@ -95,18 +97,22 @@ def measure(names: Sequence[str], folder: Path, *, quick: bool, seed: int) -> li
             found[-1].judge()
         shutil.rmtree(place, ignore_errors=True)
         found[-1].seconds = round(time.monotonic() - started, 1)
+        found[-1].key, found[-1].seed, found[-1].date = name, seed, now()
         print("\n".join(lines(found[-1])), flush=True)
     return found
 
 
-def report(found: Sequence[Row], folder: Path, *, quick: bool, seed: int) -> dict[str, Any]:
-    """The JSON of the benchmark."""
+def report(found: Sequence[Mapping[str, Any]], folder: Path, *, quick: bool, seed: int) -> dict[str, Any]:
+    """The JSON of the benchmark, from the rows as plain values."""
+    order = list(rows(quick=quick, seed=seed))
+    found = sorted(found, key=lambda row: order.index(row["key"]))
     return {
         "name": "faults",
         "unit": "faults that landed",
-        "results": {row.name: row.landed for row in found if not row.skipped},
-        "rows": [row.to_json() for row in found],
-        "missed": {row.name: row.missed for row in found if row.missed},
+        "results": {row["name"]: row["landed"] for row in found if not row["skipped"]},
+        "rows": found,
+        "missed": {row["name"]: row["missed"] for row in found if row["missed"]},
+        "not run": [name for name in order if name not in {row["key"] for row in found}],
         "environment": {
             "versions": {"torch": torch.__version__},
             "python": platform.python_version(),
@@ -114,11 +120,24 @@ def report(found: Sequence[Row], folder: Path, *, quick: bool, seed: int) -> dic
             "file_system": file_system(folder),
             "cores": os.cpu_count(),
             "load_before": os.getloadavg()[0],
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "date": now(),
             "quick": quick,
             "seed": seed,
         },
     }
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def earlier(path: Path, fresh: Sequence[Row], *, quick: bool) -> list[dict[str, Any]]:
+    """The rows that a file has, without those that were run anew."""
+    if not path.exists():
+        return []
+    known, again = rows(quick=quick, seed=0), {row.key for row in fresh}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return [row for row in content["rows"] if row["key"] in known and row["key"] not in again]
 
 
 def file_system(folder: Path) -> str:
@@ -135,6 +154,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="x.py bench faults", description=__doc__.splitlines()[0])
     names = list(rows(quick=True, seed=0))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    parser.add_argument("--add", action="store_true", help="keep those rows of --json FILE that --rows does not name")
     parser.add_argument("--quick", action="store_true", help="few faults of each kind, about two minutes")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default 0)")
     parser.add_argument("--rows", default=",".join(names), help="comma-separated choice (default: all)")
@@ -146,6 +166,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"no row {unknown[0]!r}; there are: {', '.join(names)}")
     if args.json and not args.json.resolve().parent.is_dir():
         parser.error(f"--json: no folder {args.json.resolve().parent}")
+    if args.add and not args.json:
+        parser.error("--add needs --json FILE")
+    if args.add and args.json.exists() and json.loads(args.json.read_text())["environment"]["quick"] != args.quick:
+        parser.error(f"--add: {args.json} is of {'full' if args.quick else 'quick'} rows")
     if not args.folder.is_dir():
         parser.error(f"--folder: no folder {args.folder}")
     return args
@@ -161,7 +185,8 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="paceline-faults-", dir=args.folder))
     try:
         found = measure(args.rows, folder, quick=args.quick, seed=args.seed)
-        result = report(found, folder, quick=args.quick, seed=args.seed)
+        kept = earlier(args.json, found, quick=args.quick) if args.add else []
+        result = report([*kept, *(row.to_json() for row in found)], folder, quick=args.quick, seed=args.seed)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     kind = result["environment"]["file_system"]

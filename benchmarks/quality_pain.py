@@ -2,7 +2,7 @@
 
     python3 x.py bench quality_pain --json quality_pain.json    # ten redraws of every cross-validation, some minutes
     python3 x.py bench quality_pain --quick                     # two redraws of the two smallest sets: a look
-    python3 x.py bench quality_pain --choose                    # how the configuration was chosen, on other data
+    python3 x.py bench quality_pain --choose                    # how the configuration was chosen
 
 What is measured, and what the configuration was chosen on, stands in benchmarks/README.md.
 """
@@ -24,7 +24,7 @@ from typing import Any
 
 from arms.outcome import Bound, json_target, write_json
 from quality.arms import TREES, Division, cross_validated, unselected
-from quality.choose import CANDIDATES, CHOSEN, TRIES, choose
+from quality.choose import CANDIDATES, CHOSEN, MEMBERS, TRIES, choose
 from quality.data import DEFAULT, SETS
 from quality.figures import of_set, overall
 from stacked.outcome import environment
@@ -32,7 +32,7 @@ from stacked.outcome import environment
 import paceline
 
 OURS = CANDIDATES[CHOSEN]
-MEMBERS, REDRAWS = 5, 10  # seeds whose probabilities are averaged, per fold; divisions of each set
+REDRAWS = 10  # divisions of each set; per fold, the probabilities of MEMBERS seeds are averaged
 QUICK = ("lp2", "lp3")
 BAR = -0.02
 BOUND = Bound("at least", BAR, 0.0)
@@ -102,14 +102,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="side by side; no figure depends on it"
     )
-    parser.add_argument("--choose", action="store_true", help="score the candidates on the other data instead")
+    parser.add_argument("--choose", action="store_true", help="score the candidates on training parts instead")
     args = parser.parse_args(argv)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bench-quality-") as folder:
-        if args.choose:
-            return choose(Path(folder), args.json)
         if not (args.data / "robot_failures_long.csv").is_file():
             parser.error(f"--data: no robot_failures_long.csv in {args.data}")
+        if args.choose:
+            return choose(Path(folder), args.data, args.json)
         print(f"{'set':<6}{'ours':>8}{'single':>8}{'forest':>8}{'ours-forest':>12}   95 % interval (corrected)")
         sets = on_robot_failures(args.data, 1 if args.quick else args.processes, quick=args.quick)
         synthetic = None if args.quick else on_synthetic(Path(folder))

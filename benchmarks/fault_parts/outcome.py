@@ -27,6 +27,9 @@ class Row:
     notes: dict[str, Any] = field(default_factory=dict)
     skipped: str = ""  # why the row could not run here
     seconds: float = 0.0
+    key: str = ""  # what `--rows` calls it
+    seed: int = 0
+    date: str = ""
 
     def lose(self, words: str) -> None:
         """Count something that must not happen."""

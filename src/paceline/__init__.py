@@ -36,6 +36,7 @@ _HOMES = {
     "Trainer": "paceline.api.trainer",
     "dataset": "paceline.data.dataset",
     "evaluate": "paceline.api.using",
+    "lr_find": "paceline.api.rates",
     "open_run": "paceline.run.folder",
     "predict": "paceline.api.using",
     "prove": "paceline.api.proving",
@@ -64,6 +65,7 @@ __all__ = [
     "__version__",
     "dataset",
     "evaluate",
+    "lr_find",
     "open_run",
     "predict",
     "prove",
@@ -135,6 +137,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from paceline.api.proving import prove
+    from paceline.api.rates import lr_find
     from paceline.api.runs import resume, train
     from paceline.api.trainer import Trainer
     from paceline.api.using import evaluate, predict

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
+_CREDENTIALS = re.compile(r"(?<=[A-Za-z0-9])://[^\s/@'\"]+@")
 
 
 class PacelineError(Exception):
@@ -112,8 +113,14 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def without_credentials(text: str) -> str:
+    """Return a text with the user and password of every address in it (`http://me:pw@host`) put as `***`."""
+    return _CREDENTIALS.sub("://***@", text)
+
+
 def _one_line(text: str) -> str:
-    """Fold `text` to one line and drop control characters, so that no name can drive a terminal."""
+    """Fold `text` to one line, without control characters, so that no name can drive a terminal, or credentials."""
+    text = without_credentials(text)
     return " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     Batch = dict[str, Tensor]  # axis 0 the samples; masks are bool, True where valid
 
+SCALES = ("target_mean", "target_std", "time_step")  # numbers of a DataSpec that the training part tells
+GRAD_NORM = "grad_norm"  # in a `train` record: the mean 2-norm of the gradients before clipping
+OF_NO_PART = ("lr", GRAD_NORM)  # values of a `train` record that bear no `train_` in a history
 Value = float | list[Any]  # a scalar, or a per-class list or matrix as nested lists
 
 
@@ -46,12 +49,21 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """What a model may know about the data: the shape of one sample per column, and the names of the classes."""
+    """What a model may know about the data: the shape of one sample per column, and the names of the classes.
+
+    What is counted or averaged is of the training part alone. target_mean, target_std: of the numeric targets, 0 and 1
+    for classes. time_step: mean spacing of column `t` between valid steps, 1 without one. outputs: numbers per target
+    that the loss asks of the model.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
     classes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
-    class_counts: tuple[int, ...] = ()  # of the training part alone
+    class_counts: tuple[int, ...] = ()
+    target_mean: float = 0.0
+    target_std: float = 1.0
+    time_step: float = 1.0
+    outputs: int = 1
 
     @property
     def n_features(self) -> int:
@@ -136,6 +148,53 @@ class Learner(Protocol):
     def fit(self, data: Any, members: Sequence[Any]) -> Iterator[Record]: ...
 
 
+class Fitted(Protocol):
+    """What an estimator knows after some rounds. Shapes: N samples, F features."""
+
+    @property
+    def rounds(self) -> int: ...
+
+    def predict(self, x: Any) -> Any:
+        """Return (N,) float64 numbers for (N, F) finite features."""
+        ...
+
+    def to_text(self) -> str:
+        """Return all that `predict` needs; `Estimator.read` brings it back, to the last bit."""
+        ...
+
+
+class Estimator(Protocol):
+    """A model that is fitted to arrays by an algorithm of its own, in rounds: boosted trees, least squares.
+
+    The same data and seed give the same bits. rounds: at most so many. patience: rounds without improvement on
+    validation after which it stops, None for none. isolated: whether it runs foreign code that is better kept in a
+    worker process. file: the name of its file in a member's folder.
+    """
+
+    @property
+    def rounds(self) -> int: ...
+
+    @property
+    def patience(self) -> int | None: ...
+
+    @property
+    def isolated(self) -> bool: ...
+
+    @property
+    def file(self) -> str: ...
+
+    def fit(self, x: Any, y: Any, x_val: Any, *, every: int, seed: int) -> Iterator[tuple[Fitted, Any, Any]]:
+        """Yield after every `every` rounds, and at the end: what is known, and what it says of x (N,) and of x_val.
+
+        x: (N, F), y: (N,), x_val: (M, F). Whoever asks may stop asking. What was yielded stays as it is.
+        """
+        ...
+
+    def read(self, text: str) -> Fitted:
+        """Return what `Fitted.to_text` wrote. Raises ValueError for anything else; runs no code, allocates little."""
+        ...
+
+
 class Tracker(Protocol):
     """A destination for a run's record besides its own folder. Called from one background thread."""
 
@@ -157,6 +216,9 @@ class Cohort:
     """Members of equal tensor shapes that one engine trains together.
 
     batches: `whole`; `cut`: each ends with its longest sample; `by_length`: cut, and of samples of similar length.
+    micro_batches: (step, samples): from that step on micro-batches have at most so many. device: where it is not the
+    plan's.
+    engine: `eager`, `cohort`, or `estimator`, whose members are fitted one after another by their own algorithm.
     """
 
     id: str
@@ -164,6 +226,8 @@ class Cohort:
     engine: str = "eager"
     compile: bool = False
     batches: str = "whole"
+    micro_batches: tuple[tuple[int, int], ...] = ()
+    device: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

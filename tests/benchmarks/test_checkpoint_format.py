@@ -57,4 +57,4 @@ def test_the_state_that_is_saved_has_the_size_and_is_verified(checkpoint, tmp_pa
     found = checkpoint.time_saves(tmp_path, 0.2, 2, asynchronous=True)
     assert found.megabytes == pytest.approx(0.2, rel=0.02)
     assert all(blocked <= in_all for blocked, in_all in zip(found.blocked, found.in_all, strict=True))
-    assert Store(tmp_path / "store").latest()[0] == 6
+    assert Store(tmp_path / "store").latest()[0] == 2 * checkpoint.STEPS_APART

@@ -60,7 +60,7 @@ def test_the_overall_interval_adds_the_errors_of_the_sets(bench):
 
 
 @pytest.mark.fast
-def test_no_set_that_the_choice_was_made_on_is_robot_failures(bench):
+def test_the_other_data_that_candidates_are_shown_on_is_no_robot_failures(bench):
     data = sys.modules["quality.data"]
     for n_train, make in data.CHOSEN_ON.values():
         found = make()
@@ -78,7 +78,21 @@ def test_every_try_is_on_record_with_its_score(bench):
     for name, overrides in bench.CANDIDATES.items():
         assert names[name]["overrides"] == list(overrides) and math.isfinite(names[name]["mean"])
     assert max(names.values(), key=lambda row: row["mean"])["name"] == bench.CHOSEN
-    assert all(math.isfinite(row["mean"]) for row in record["explored"])
+    assert record["chosen for each set by the other three"] == sys.modules["quality.choose"].left_out(
+        record["candidates"]
+    )
+    explored = [*record["explored"], *record["first choice"]["explored"], *record["first choice"]["candidates"]]
+    assert all(math.isfinite(row["mean"]) for row in explored)
+
+
+@pytest.mark.fast
+def test_the_choice_for_a_set_does_not_look_at_its_own_score(bench):
+    rows = [
+        {"name": "even", "ours - forest": dict.fromkeys(("lp1", "lp2", "lp3", "lp5"), 0.0)},
+        {"name": "lp1 alone", "ours - forest": {"lp1": 0.9, "lp2": -0.1, "lp3": -0.1, "lp5": -0.1}},
+    ]
+    found = sys.modules["quality.choose"].left_out(rows)
+    assert found == {"lp1": "even", "lp2": "lp1 alone", "lp3": "lp1 alone", "lp5": "lp1 alone"}
 
 
 def test_a_look_trains_both_sides_on_the_same_folds(bench, tmp_path, capsys, monkeypatch):

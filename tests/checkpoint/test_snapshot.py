@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from paceline.checkpoint import snapshot
 from paceline.checkpoint.snapshot import Background, Snapshots
 from paceline.checkpoint.store import Store
 from paceline.checkpoint.tree import equal
@@ -43,6 +44,41 @@ def test_the_next_copy_takes_the_same_memory_where_it_fits():
     second = snapshots.take({"w": weight, "new": torch.zeros(3)})
     assert second["w"].data_ptr() == first["w"].data_ptr() and (second["w"] == 1).all()
     assert second["new"].shape == (3,)
+
+
+def test_the_first_copy_of_a_large_state_takes_memory_that_was_made_before(monkeypatch):
+    tied = torch.randn(1200, 1000)
+    state = {"w": tied, "list": [tied, torch.randn(30, 20).t()], "none": torch.empty(0), "n": 3}
+    snapshots = Snapshots()
+    snapshots.reserve(state)
+    tied += 1  # what is reserved is memory, not content
+    snapshots._reserving.wait()
+
+    def refused(*args, **options):
+        raise AssertionError("new memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty_like", refused)
+        assert equal(snapshots.take(state), state) == []
+        with pytest.raises(AssertionError, match="new memory"):
+            Snapshots().take(state)
+    state["more"] = torch.ones(5)
+    assert equal(snapshots.take(state), state) == []
+
+
+def test_memory_that_cannot_be_reserved_is_asked_for_by_the_copy(monkeypatch):
+    state, snapshots = {"w": torch.ones(1200, 1000)}, Snapshots()
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "_touch", lambda buffer: bytearray(2**62))
+        snapshots.reserve(state)
+        snapshots._reserving.wait()
+    assert equal(snapshots.take(state), state) == []
+
+
+def test_a_small_state_is_not_worth_a_thread():
+    snapshots = Snapshots()
+    snapshots.reserve({"w": torch.ones(1000, 1000)})
+    assert snapshots._reserving._thread is None
 
 
 def test_tensors_that_share_memory_are_copied_once():

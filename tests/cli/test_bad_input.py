@@ -106,7 +106,7 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
     "float16 on a CPU": (
         as_is, [*OWN, "device=cpu", "training.amp={enabled: true, dtype: float16}"], ["float16 needs CUDA"]
     ),
-    "a loss for numbers": (as_is, [*OWN, "loss=mse"], ["shape of the targets"]),
+    "a loss for numbers": (as_is, [*OWN, "loss=mse"], ["the loss is for numbers, and the targets are classes"]),
     # classes: losses, decisions
     "negative gamma": (as_is, [*OWN, "loss=focal", "loss.gamma=-1"], ["loss.gamma", "greater than or equal to 0"]),
     "nothing but smoothing": (as_is, [*OWN, "loss.label_smoothing=1"], ["loss.label_smoothing", "less than 1"]),

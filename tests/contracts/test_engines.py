@@ -95,6 +95,7 @@ LOSSES = {
 @pytest.mark.parametrize("sizes", GROUPS, ids=str)
 @pytest.mark.parametrize("kind", LOSSES)
 def test_the_gradient_of_an_accumulated_ragged_group_is_that_of_the_whole_batch(make, kind, sizes, dtype):
+    """C84: the weights after one step are those of the large batch, whatever the sizes of its micro-batches."""
     oracle, task, extra = LOSSES[kind]
     columns = {**points(10, dtype=dtype), **extra}
     arm, model = make(classifier(dtype), task, columns, **SGD), seeded_model(classifier(dtype), MEMBER)

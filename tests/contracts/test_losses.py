@@ -10,6 +10,8 @@ from torch import Tensor
 
 from paceline.losses import LOSSES
 from paceline.losses.per_sample import PerSample
+from paceline.recipes.battery.compat import MAELoss, MSELoss
+from paceline.recipes.battery.compat.criterion import OfCriterion
 from paceline.types import DataSpec
 from tests.contracts.tiny import points
 
@@ -23,10 +25,13 @@ def built_in(name: str, **options: Any) -> Any:
     return LOSSES[name](name=name, **options).build(SPEC)
 
 
+OF_NUMBERS = ("mse", "physics_informed", "huber", "mape", "mae", "quantile", "of a registry", "of a registry, reduced")
 LOSS = {
     **{name: built_in(name) for name in LOSSES},
     "balanced": built_in("cross_entropy", class_weights="balanced", label_smoothing=0.1),
     "balanced focal": built_in("focal", class_weights="balanced", label_smoothing=0.1, gamma=0.5),
+    "of a registry": OfCriterion(MSELoss(reduction="none")),
+    "of a registry, reduced": OfCriterion(MAELoss()),
     "one's own": PerSample(lambda outputs, batch: (outputs[:, 0] - batch["x"][:, 0]).abs()),
 }
 
@@ -36,8 +41,8 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, Tensor, dict[str, Tensor]
     """A loss, outputs and a batch that fit it."""
     columns = points(N, dtype=torch.float64)
     outputs = torch.randn(N, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64, requires_grad=True)
-    if request.param in ("mse", "mae"):
-        columns["y"] = columns["x"][:, :3]
+    if request.param in OF_NUMBERS:
+        columns["y"] = columns["x"][:, 0] if request.param == "quantile" else columns["x"][:, :3]
     return LOSS[request.param], outputs, columns
 
 

@@ -14,6 +14,11 @@ from paceline.config.tree import to_yaml
 from paceline.config.validate import keys, validate
 from paceline.data.config import DataConfig, GivenData
 from paceline.losses import LOSSES
+from paceline.recipes.battery.config import MODELS as NETWORKS
+from paceline.recipes.battery.cycles import Cycles
+from paceline.recipes.battery.estimators import ESTIMATORS
+from paceline.recipes.battery.lg_m50t import LgM50t
+from paceline.recipes.battery.synthetic import BatterySynthetic
 from paceline.recipes.pain.recipe import recipe
 from paceline.run.config import RunConfig
 from paceline.tasks.config import ClassificationConfig, RegressionConfig
@@ -22,12 +27,16 @@ from paceline.train.config import MembersConfig, NumericsConfig, TrainingConfig
 
 SECTIONS: dict[str, tuple[type[Section], dict[str, object]]] = {
     **{name: (section, {"name": name}) for name, section in {**recipe.models, **LOSSES}.items()},
+    **{f"battery {name}": (section, {"name": name}) for name, section in {**NETWORKS, **ESTIMATORS}.items()},
     "vowels": (recipe.data["vowels"], {"name": "vowels"}),
     "given": (GivenData, {"name": "given", "classes": ["a", "b"]}),
     "npz": (recipe.data["npz"], {"name": "npz", "path": "a.npz"}),
     "challenge": (recipe.data["challenge"], {"name": "challenge", "path": "a.csv", "where": {"set": ["a", 1]}}),
     "ts": (recipe.data["ts"], {"name": "ts", "path": "a.ts"}),
     "pain_synthetic": (recipe.data["pain_synthetic"], {"name": "pain_synthetic", "seed": 3}),
+    "battery_synthetic": (BatterySynthetic, {"name": "battery_synthetic", "form": "sequences", "length": 3}),
+    "cycles": (Cycles, {"path": "a.csv", "features": ["v"], "target": "soh", "group": "cell", "derived": ["mean"]}),
+    "lg_m50t": (LgM50t, {"name": "lg_m50t", "path": "cells", "experiment": "2,2"}),
     **{name: (section, {}) for name, section in TRACKERS.items()},
     "classification": (ClassificationConfig, {"name": "pain"}),
     "regression": (RegressionConfig, {"name": "pain"}),

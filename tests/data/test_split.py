@@ -184,6 +184,23 @@ def test_values_of_numbers_compare_as_numbers(value):
     assert make_splits(Dataset(columns=columns), config)[0].val.tolist() == [1, 3]
 
 
+def test_a_value_that_tests_leaves_whole_groups_to_validate():
+    """C90: with `values.test` alone, groups of the rest validate, or make the folds."""
+    group = np.repeat(["a", "b", "c", "d", "e", "f"], 4)
+    x = np.arange(24, dtype=np.float32)[:, None]
+    columns = {"x": x, "y": x[:, 0], "celsius": np.repeat([10.0, 10, 25, 25, 40, 40], 4)}
+    data = Dataset(columns=columns, group=group)
+    config = SplitConfig(rule="value", column="celsius", values={"test": [25]}, val_fraction=0.5)
+    (split,) = make_splits(data, config)
+    assert set(group[split.test]) == {"c", "d"} and split.rule == "value"
+    assert len(set(group[split.val])) == 2 and not set(group[split.val]) & set(group[split.train])
+    assert_partition(split, 24)
+    folds = make_splits(data, config, n_folds=4)
+    assert sorted("".join(np.unique(group[fold.val])) for fold in folds) == ["a", "b", "e", "f"]
+    alone = make_splits(Dataset(columns=columns), config)[0]  # without groups, samples are drawn
+    assert len(alone.val) == 8 and len(alone.train) == 8 and set(alone.test) == set(split.test)
+
+
 def test_the_official_test_part_is_set_aside_before_folding():
     data = labelled((12, 12), test=[3, 4, 20])
     splits = make_splits(data, SplitConfig(), n_folds=3)

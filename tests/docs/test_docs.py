@@ -24,6 +24,9 @@ from paceline.data.config import DataConfig, GivenData
 from paceline.losses import LOSSES, CrossEntropyConfig, FocalConfig
 from paceline.models.config import WindowsConfig
 from paceline.recipes import BUILT_IN, find
+from paceline.recipes.battery.cells import CellForm
+from paceline.recipes.battery.config import MODELS as NETWORKS
+from paceline.recipes.battery.estimators import ESTIMATORS
 from paceline.run.amend import consequence
 from paceline.run.config import PLAIN, RunConfig
 from paceline.tasks.config import ClassificationConfig, DecisionConfig, RegressionConfig
@@ -172,6 +175,7 @@ def leaves(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
             yield key, "required" if field.is_required() else json.dumps(field.get_default(), default=list)
 
 
+OF_PAIN = ("data=npz", "data=challenge", "data=ts", "data=pain_synthetic")
 AS_GRU = ("lstm", "rnn")  # models with the keys of another
 
 
@@ -183,12 +187,17 @@ def documented_sections() -> dict[str, list[tuple[type[Section], str]]]:
         **{name: [(section, name)] for name, section in PLAIN.items()},
         "data": [(DataConfig, "data")],
         **{f"data={name}": [(recipe.data[name], "data")] for name in ("npz", "challenge", "ts", "pain_synthetic")},
+        "data.form": [(CellForm, "data")],
+        **{f"data={name}": [(section, "data")] for name, section in find("battery").data.items()},
         "data=given": [(GivenData, "data")],
         "task": [(ClassificationConfig, "task"), (RegressionConfig, "task")],
         "task.decision": [(DecisionConfig, "task.decision")],
         "loss=cross_entropy": [(CrossEntropyConfig, "loss")],
         "loss=focal": [(FocalConfig, "loss")],
+        **{f"loss={name}": [(LOSSES[name], "loss")] for name in ("huber", "mape", "physics_informed", "quantile")},
         **own,
+        **{f"model={name}": [(section, "model")] for name, section in NETWORKS.items()},
+        **{f"model={name}": [(section, "model")] for name, section in ESTIMATORS.items()},
         "model.windows": [(WindowsConfig, "model.windows")],
         "tracking.<name>": [(TrackerConfig, "tracking.<name>")],
         **{f"tracking={name}": [(section, f"tracking.{name}")] for name, section in TRACKERS.items()},
@@ -209,6 +218,7 @@ def test_the_configuration_page_lists_every_key_with_its_default(heading: str) -
         expected = dict(leaves(section, prefix))
         if heading.startswith("data="):  # what all sources share stands under `data`
             shared = dict(leaves(DataConfig, "data"))
+            shared |= dict(leaves(CellForm, "data")) if heading not in ("data=given", *OF_PAIN) else {}
             expected = {key: value for key, value in expected.items() if shared.get(key) != value}
         if heading.startswith("model="):  # what all models share stands under `model.windows`
             expected = {key: value for key, value in expected.items() if not key.startswith("model.windows.")}
@@ -224,8 +234,10 @@ def test_the_configuration_page_leaves_no_section_out() -> None:
     plain = {name: json.dumps(RunConfig.model_fields[name].default) for name in documented("run")}
     assert documented("run") == plain
     assert set(RunConfig.model_fields) - set(plain) == {*PLAIN, "task", "model", "data", "loss", "tracking"}
-    assert set(LOSSES) == {"cross_entropy", "focal", "mse", "mae"}, "a loss without a section on the page"
-    assert set(BUILT_IN) == {"pain"}, "a recipe without its models on the page"
+    alike = {"mse", "mae"}  # no keys
+    own = {f"loss={name}" for name in set(LOSSES) - alike}
+    assert own <= set(documented_sections()), "a loss without a section on the page"
+    assert set(BUILT_IN) == {"battery", "pain"}, "a recipe without its models on the page"
     for name in AS_GRU:
         gru, alike = ({**dict(leaves(find("pain").models[kind], "model")), "model.name": ""} for kind in ("gru", name))
         assert alike == gru

@@ -19,6 +19,7 @@ from benchmarks.fault_parts.disk import Choice, Disk, choices  # noqa: E402
 from benchmarks.fault_parts.forking import run_forked  # noqa: E402
 from benchmarks.fault_parts.full import disk_full  # noqa: E402
 from benchmarks.fault_parts.kills import sigkill  # noqa: E402
+from benchmarks.fault_parts.mlflow_server import killed_server  # noqa: E402
 from benchmarks.fault_parts.outcome import Row, lines, skipped  # noqa: E402
 from benchmarks.fault_parts.power import power_loss  # noqa: E402
 from benchmarks.fault_parts.recording import Recorder  # noqa: E402
@@ -75,6 +76,13 @@ def test_every_damage_is_found_and_no_undamaged_file_refused(tmp_path: Path) -> 
 def test_trackers_on_a_full_disk_change_no_weight_and_lose_nothing(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     check(full_trackers(1, folder=tmp_path, faults=["TensorBoard", "log, training stops"]))
+
+
+@pytest.mark.slow
+def test_an_mlflow_server_that_dies_changes_no_weight_and_neither_loses_nor_doubles_a_value(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    row = check(killed_server(1, seed=1, folder=tmp_path, faults=["at the start", "in mid-run"]))
+    assert row.outcomes == {"at the start: resumed": 1, "in mid-run: resumed": 1}
 
 
 @pytest.mark.fast

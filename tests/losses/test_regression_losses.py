@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from paceline.errors import ModelError
 from paceline.losses import LOSSES
 from paceline.losses.per_sample import PerSample
-from paceline.losses.regression import Mae, Mse, match_shape
+from paceline.losses.positions import match_shape
+from paceline.losses.regression import Mae, Mse
 from paceline.types import DataSpec, Loss
 
 pytestmark = pytest.mark.fast
@@ -65,7 +66,7 @@ def test_every_registered_loss_builds_from_its_name(name: str) -> None:
     section = LOSSES[name].model_validate({"name": name})
     loss = section.build(SPEC)
     of_classes = name in ("cross_entropy", "focal")
-    outputs = torch.randn(5, 2) if of_classes else torch.randn(5)
+    outputs = torch.randn(5, 2) if of_classes else torch.randn(5, 3) if name == "quantile" else torch.randn(5)
     batch = {"y": torch.randint(2, (5,)) if of_classes else torch.randn(5)}
     assert loss.sums(outputs, batch).keys() == loss.weights(batch).keys()
     assert all(total.shape == () for total in loss.sums(outputs, batch).values())

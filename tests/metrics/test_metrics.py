@@ -66,6 +66,8 @@ def test_regression_metrics_are_scikit_learns_for_any_batches_even_far_from_zero
     assert got["rmse"] == pytest.approx(sk.root_mean_squared_error(y, guess), rel=1e-12)
     assert got["mae"] == pytest.approx(sk.mean_absolute_error(y, guess), rel=1e-12)
     assert got["r2"] == pytest.approx(sk.r2_score(y, guess), rel=1e-10)
+    assert got["mape"] == pytest.approx(100 * sk.mean_absolute_percentage_error(y, guess), rel=1e-12)
+    assert got["max_ae"] == sk.max_error(y, guess)
 
 
 def test_several_outputs_are_averaged_as_scikit_learn_does() -> None:
@@ -74,9 +76,39 @@ def test_several_outputs_are_averaged_as_scikit_learn_does() -> None:
     got = regression(torch.from_numpy(guess), torch.from_numpy(y)).values("")
     assert got["r2"] == pytest.approx(sk.r2_score(y, guess), rel=1e-12)
     assert got["mse"] == pytest.approx(sk.mean_squared_error(y, guess), rel=1e-12)
+    assert got["mape"] == pytest.approx(100 * sk.mean_absolute_percentage_error(y, guess), rel=1e-12)
+    assert got["max_ae"] == np.abs(y - guess).max()
+
+
+def test_the_guides_example_has_these_metrics() -> None:
+    """C46, C47: worked by hand; errors of .01 each, squares 1e-4, spread .005."""
+    y, guess = torch.tensor([0.95, 0.90, 0.85]).double(), torch.tensor([0.94, 0.91, 0.86]).double()
+    got = regression(guess, y).values("")
+    assert set(got) == {"rmse", "mae", "mape", "r2", "max_ae", "mse"}
+    expected = {"rmse": 0.01, "mae": 0.01, "r2": 0.94, "max_ae": 0.01, "mse": 1e-4}
+    assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert got["mape"] == pytest.approx((1 / 0.95 + 1 / 0.90 + 1 / 0.85) / 3, rel=1e-5)
+    assert round(got["mape"], 2) == 1.11
+
+
+def test_a_target_of_zero_has_a_defined_error_in_percent() -> None:
+    """C49: scikit-learn's, finite and huge; where it is met exactly, 0."""
+    y, guess = torch.tensor([0.0, 1.0]).double(), torch.tensor([0.1, 1.1]).double()
+    expected = 100 * sk.mean_absolute_percentage_error(y, guess)
+    assert regression(guess, y).values("")["mape"] == pytest.approx(expected, rel=1e-12) and math.isfinite(expected)
+    assert regression(y, y).values("")["mape"] == 0
+
+
+def test_predictions_of_another_shape_are_refused_and_nan_is_not_hidden() -> None:
+    """C49."""
+    with pytest.raises(AssertionError):
+        regression(torch.zeros(3), torch.zeros(4))
+    got = regression(torch.tensor([1.0, math.nan]), torch.tensor([1.0, 2.0])).values("")
+    assert all(math.isnan(got[name]) for name in ("mse", "rmse", "mae", "mape", "max_ae", "r2"))
 
 
 def test_r2_of_constant_targets_is_scikit_learns() -> None:
+    """C49."""
     y = torch.full((4,), 2.0)
     for guess in (y, y + 1):
         assert regression(guess, y).values("")["r2"] == sk.r2_score(y, guess)

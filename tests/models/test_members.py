@@ -17,7 +17,7 @@ from paceline.models.keyed import noise_sites, set_keys
 from paceline.models.mlp import MLP
 from paceline.models.pooling import masked_max, masked_mean
 from paceline.models.vectorise import is_recurrent, why_not
-from paceline.recipes.pain.config import ConvGru, Gru, Lstm, Rnn
+from paceline.recipes.pain.config import ConvGru, Gru, Lstm, Rnn, Statistics
 from paceline.recipes.pain.model import ConvBlock
 from paceline.types import DataSpec
 from tests.models.members import alone, assert_same, stack, together
@@ -52,6 +52,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: Lstm(hidden_size=5).build(SPEC),
     "lstm, both directions": lambda: Lstm(hidden_size=5, bidirectional=True).build(SPEC),
     "rnn, both directions": lambda: Rnn(hidden_size=5, bidirectional=True).build(SPEC),
+    "statistics": lambda: Statistics(hidden_sizes=(6,), bins=3).build(SPEC),
     "gru, windows": lambda: Gru(hidden_size=6, windows=WindowsConfig(size=4)).build(SPEC),
     "conv_gru, windows": lambda: ConvGru(channels=(5,), hidden_size=4, windows=WindowsConfig(size=5)).build(SPEC),
     "convolution and mlp": Pooled,
@@ -148,4 +149,4 @@ def test_running_as_a_member_leaves_the_template_and_the_names_of_its_state_alon
 def test_nothing_keeps_core_models_from_being_stacked(name: str) -> None:
     model = MODELS[name]()
     assert why_not(model) is None
-    assert is_recurrent(model) is (name != "convolution and mlp")
+    assert is_recurrent(model) is (name not in ("convolution and mlp", "statistics"))

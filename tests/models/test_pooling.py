@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from paceline.evaluate.references import summaries
 from paceline.models.mlp import MLP
-from paceline.models.pooling import AttentionPooling, masked_max, masked_mean, masked_softmax
+from paceline.models.pooling import AttentionPooling, masked_max, masked_mean, masked_softmax, masked_statistics
 
 pytestmark = pytest.mark.fast
 
@@ -33,6 +34,16 @@ def test_pooling_sees_the_valid_steps_only(
     assert torch.equal(pool(x[:1], None), pool(x[:1], mask[:1]))
 
 
+def test_statistics_are_those_that_the_forest_sees() -> None:
+    x, mask = padded()
+    x[1:, :, 2] = torch.where(mask[1:], 5.0, float("nan"))  # a channel that does not vary
+    found = masked_statistics(x.requires_grad_(), mask)
+    torch.testing.assert_close(found.detach(), torch.from_numpy(summaries(x.detach().numpy(), mask.numpy())))
+    assert torch.equal(masked_statistics(x[:1], None), masked_statistics(x[:1], mask[:1]))
+    found.sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all() and (x.grad[~mask] == 0).all()
+
+
 def test_attention_weighs_the_valid_steps_by_a_softmax_of_their_scores() -> None:
     x, mask = padded()
     pool = AttentionPooling(4, 3).double()
@@ -48,7 +59,7 @@ def test_a_sample_without_valid_steps_pools_to_zero_with_zero_gradient() -> None
     x = torch.full((1, 4, 4), float("nan"), dtype=torch.float64, requires_grad=True)
     nothing = torch.zeros(1, 4, dtype=torch.bool)
     attention = AttentionPooling(4, 3).double()
-    for pool in (masked_mean, masked_max, attention):
+    for pool in (masked_mean, masked_max, masked_statistics, attention):
         pooled = pool(x, nothing)
         assert (pooled == 0).all()
         pooled.sum().backward()

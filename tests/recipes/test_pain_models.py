@@ -21,7 +21,7 @@ from paceline.models.mlp import MLP
 from paceline.models.pooling import AttentionPooling, masked_mean
 from paceline.models.recurrent import reverse_valid
 from paceline.models.windows import Windowed
-from paceline.recipes.pain.config import MODELS, ConvGru, Gru, Lstm, Rnn
+from paceline.recipes.pain.config import MODELS, ConvGru, Gru, Lstm, Rnn, Statistics
 from paceline.recipes.pain.model import ConvBlock
 from paceline.types import DataSpec
 
@@ -38,6 +38,8 @@ SMALL = {
     "lstm": Lstm(hidden_size=5),
     "lstm, both directions": Lstm(hidden_size=5, bidirectional=True),
     "rnn": Rnn(hidden_size=5),
+    "statistics": Statistics(hidden_sizes=(6,), bins=3),
+    "statistics, no bins": Statistics(hidden_sizes=(), bins=0),
     "gru, windows": Gru(hidden_size=6, windows=WindowsConfig(size=4, stride=2)),
     "conv_gru, windows": ConvGru(channels=(5,), hidden_size=4, windows=WindowsConfig(size=5, aggregate="logsumexp")),
 }

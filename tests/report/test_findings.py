@@ -115,16 +115,35 @@ GUESSING = {"val_accuracy": [0.5] * 10, "val_loss": [1.1] * 10}
 
 @pytest.mark.parametrize(
     ("loss", "change"),
-    [(SLOW, "training.learning_rate=0.02 (now 0.002)"), (WILD, "training.learning_rate=0.0002 (now 0.002)")],
+    [
+        (SLOW, "training.learning_rate=0.02 (now 0.002) or the rate that paceline lr-find shows or a larger model"),
+        (WILD, "training.learning_rate=0.0002 (now 0.002) or the rate that paceline lr-find shows"),
+    ],
     ids=["it stands still", "it goes up and down"],
 )
 def test_a_flat_training_loss_without_skill_is_about_the_learning_rate(loss, change):
+    """C81: a loss that stands still is about the learning rate, the data or the model's capacity."""
     hint = only(run(values=[0.4] * 10, columns={**GUESSING, "train_loss": loss}))
     assert (hint.rule, hint.change) == ("nothing_learned", change)
     assert hint.seen.endswith("and validation is no better than guessing")
     regression = only(run(metric="val_rmse", values=[1.0] * 10, columns={"train_loss": loss, "val_r2": [0.01] * 10},
                           split={"class_counts": {}}))  # fmt: skip
     assert (regression.rule, regression.change) == ("nothing_learned", change)
+    assert ("the data do not tell the target, or the model is too small" in regression.why) == (loss is SLOW)
+
+
+@pytest.mark.parametrize(
+    ("model", "wider"),
+    [
+        ({"model.hidden_size": 32}, "model.hidden_size=64 (now 32)"),
+        ({"model.hidden_dims": [64, 32]}, "model.hidden_dims=[128,64] (now [64,32])"),
+        ({"model.hidden": [8]}, "model.hidden=[16] (now [8])"),
+    ],
+)
+def test_a_model_that_may_be_too_small_is_named_by_its_own_key(model, wider):
+    """C81."""
+    hint = only(run(values=[0.4] * 10, columns={**GUESSING, "train_loss": SLOW}, config=model))
+    assert hint.change.endswith(wider)
 
 
 def test_a_training_loss_above_that_of_guessing_is_about_the_learning_rate():
@@ -132,7 +151,7 @@ def test_a_training_loss_above_that_of_guessing_is_about_the_learning_rate():
     hint = only(run(columns={"train_loss": high}))
     assert hint.rule == "nothing_learned"
     assert "goes up and down (2.50 to 8.00) and is never below that of guessing, 1.10" in hint.seen
-    assert hint.change == "training.learning_rate=0.0002 (now 0.002)"
+    assert hint.change.startswith("training.learning_rate=0.0002 (now 0.002) or ")
     assert names(run(columns={"train_loss": [*high[:-1], 1.0]})) == []
     assert names(run(columns={"train_loss": high}, config={"loss.name": "own"})) == []
 
@@ -234,12 +253,18 @@ def test_without_histories_nothing_is_said_about_the_curves():
 OVERFIT = {"train_loss": FALLING, "val_loss": [1.1, 0.8, 0.6, 0.62, 0.66, 0.7, 0.75, 0.8, 0.9, 1.0]}
 
 
-def test_a_validation_loss_that_rises_while_training_goes_on_is_overfitting():
-    hint = only(run(columns=OVERFIT))
+@pytest.mark.parametrize("metric", ["val_f1_macro", "val_rmse"])
+def test_a_validation_loss_that_rises_while_training_goes_on_is_overfitting(metric):
+    """C82: the gap is given, and dropout, weight decay and patience are named; of a regression too."""
+    values = SETTLED if metric == "val_f1_macro" else [1 - value for value in SETTLED]
+    hint = only(run(metric=metric, values=values, columns=OVERFIT))
     assert hint.rule == "overfitting"
-    assert "rose from 0.600 to 0.950 while the training loss fell" in hint.seen
-    assert hint.change == "model.dropout=0.5 (now 0.3) or training.weight_decay=0.1 (now 0.01)"
-    assert only(run(columns=OVERFIT, config={"model.dropout": 0.6})).change == "training.weight_decay=0.1 (now 0.01)"
+    assert "rose from 0.600 to 0.950 while the training loss fell, to a gap of 0.652 between them" in hint.seen
+    decay = "training.weight_decay=0.1 (now 0.01)"
+    assert hint.change == f"model.dropout=0.5 (now 0.3) or {decay}"
+    more = {"model.dropout": 0.6, "training.early_stopping.patience": 20}
+    change = only(run(metric=metric, values=values, columns=OVERFIT, config=more)).change
+    assert change == f"{decay} or training.early_stopping.patience=10 (now 20)"
 
 
 @pytest.mark.parametrize(

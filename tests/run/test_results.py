@@ -74,7 +74,7 @@ def test_the_weights_file_has_all_that_prediction_needs_and_loads_without_code(r
 
 
 def test_workers_and_pinned_memory_change_nothing_for_data_in_memory_and_one_line_says_so(tmp_path, caplog):
-    """A44."""
+    """A44, C79: the history with workers is that without."""
     plain = train(tmp_path, name="plain")
     assert caplog.messages == []
     other = train(tmp_path, "data.loader.num_workers=4", "data.loader.pin_memory=true", name="other")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from paceline.errors import ModelError
 from paceline.losses.classification import CrossEntropy
+from paceline.losses.regression import Quantile
 from paceline.metrics import merge, values
 from paceline.tasks import Classification, Regression
 from paceline.types import Task
@@ -79,12 +80,76 @@ def test_regression_names_its_metrics_and_predicts_one_number_per_sample() -> No
     task = Regression()
     outputs = task.forward(nn.Linear(4, 1).double(), batch)
     got = values(task.metric_sums(outputs, batch))
-    assert set(got) == {"mse", "rmse", "mae", "r2"} and got["rmse"] == math.sqrt(got["mse"])
+    assert set(got) == {"mse", "rmse", "mae", "mape", "max_ae", "r2"} and got["rmse"] == math.sqrt(got["mse"])
     del batch["y"]
     for model in (nn.Linear(4, 1).double(), nn.Linear(4, 2).double()):
         outputs = model(batch["x"])
         prediction = task.predict(task.forward(model, batch))["prediction"]
         assert torch.equal(prediction, outputs.squeeze(1))  # which leaves two columns as they are
+
+
+class PerStep(nn.Module):
+    """One linear layer on every step, NaN on padding."""
+
+    def __init__(self, width: int = 1) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, width).double()
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(mask[:, :, None], self.linear(x), math.nan).squeeze(2)
+
+
+def steps_batch() -> dict[str, Tensor]:
+    """Sequences of 5, 9 and 2 steps with a target at every step."""
+    torch.manual_seed(0)
+    mask = torch.arange(9) < torch.tensor([5, 9, 2])[:, None]
+    y = torch.where(mask, 2 + torch.randn(3, 9, dtype=torch.float64), 0)
+    return {"x": torch.randn(3, 9, 4, dtype=torch.float64), "y": y, "mask": mask}
+
+
+def test_targets_at_every_step_count_where_the_steps_are_valid() -> None:
+    """C15: metrics are scikit-learn's over the 16 valid steps of three sequences; every step is predicted."""
+    task, model, batch = Regression(inputs=("x", "mask")), PerStep(), steps_batch()
+    outputs = task.forward(model, batch)
+    y, guess = (v[batch["mask"]].detach().numpy() for v in (batch["y"], outputs))
+    got = values(task.metric_sums(outputs, batch))
+    assert len(y) == 16 and got["r2"] == pytest.approx(sk.r2_score(y, guess), rel=1e-12)
+    assert got["mape"] == pytest.approx(100 * sk.mean_absolute_percentage_error(y, guess), rel=1e-12)
+    assert got["max_ae"] == sk.max_error(y, guess)
+    loss = task.loss_sums(outputs, batch)["mse"] / task.weights(batch)["mse"]
+    assert loss.item() == pytest.approx(got["mse"], rel=1e-12) == pytest.approx(sk.mean_squared_error(y, guess))
+    assert task.predict(outputs)["prediction"].shape == (3, 9)
+    masked = {**batch, "sample_mask": torch.tensor([True, False, True])}
+    kept = batch["mask"] & masked["sample_mask"][:, None]
+    y, guess = (v[kept].detach().numpy() for v in (batch["y"], outputs))
+    assert values(task.metric_sums(outputs, masked))["mae"] == pytest.approx(sk.mean_absolute_error(y, guess))
+
+
+@pytest.mark.parametrize("steps", [False, True], ids=["samples", "steps"])
+def test_of_several_quantiles_the_middle_one_is_the_prediction(steps: bool) -> None:
+    task = Regression(loss=Quantile(levels=(0.1, 0.4, 0.9)), inputs=("x", "mask"), levels=(0.1, 0.4, 0.9))
+    batch = steps_batch() if steps else regression_batch()
+    torch.manual_seed(3)
+    model = PerStep(3) if steps else nn.Linear(4, 3).double()
+    outputs = task.forward(model, batch) if steps else model(batch["x"])
+    counts = batch["mask"] if steps else torch.ones(11, dtype=torch.bool)
+    y, (low, middle, high) = batch["y"][counts], outputs.detach()[counts].unbind(-1)
+    got = values(task.metric_sums(outputs, batch))
+    assert got["mae"] == pytest.approx(sk.mean_absolute_error(y, middle), rel=1e-12)
+    assert got["coverage"] == pytest.approx(float(((low <= y) & (y <= high)).double().mean()), rel=1e-12)
+    assert list(task.predict(outputs)) == ["prediction", "quantile_0.1", "quantile_0.4", "quantile_0.9"]
+    assert torch.equal(task.predict(outputs)["prediction"].nan_to_num(), outputs[..., 1].nan_to_num())
+    pairs = zip(task.levels, (low, middle, high), strict=True)
+    pinball = np.mean([sk.mean_pinball_loss(y, q, alpha=a) for a, q in pairs])
+    loss = task.loss_sums(outputs, batch)["quantile"] / task.weights(batch)["quantile"]
+    assert loss.item() == pytest.approx(pinball, rel=1e-12)
+
+
+@pytest.mark.parametrize("task", [Regression(), Regression(levels=(0.1, 0.9))])
+def test_predicted_numbers_are_at_least_float32(task: Regression) -> None:
+    found = task.predict(torch.randn(5, 2).bfloat16())
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    assert task.predict(torch.randn(5, 2).double())["prediction"].dtype == torch.float64
 
 
 class Recorder(nn.Module):

@@ -21,7 +21,7 @@ from paceline.errors import ConfigError
 from paceline.run.folder import Run
 from paceline.track import event_file
 from paceline.track.config import TensorBoardConfig
-from paceline.track.tensorboard import Names
+from paceline.track.names import Names
 from paceline.types import Record
 from tests.contracts.tiny import USE, result, train
 from tests.e2e.forked import forked

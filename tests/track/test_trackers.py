@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from paceline.track.config import TRACKERS, TensorBoardConfig, check_tracker
+from paceline.run.folder import Run
+from paceline.track.config import TRACKERS, MlflowConfig, TensorBoardConfig, check_tracker
+from paceline.track.mlflow_store import Place
 from paceline.track.queue import TrackerQueue
 from paceline.types import Record, Tracker
+from tests.track import served
 from tests.track.events import scalars
-
-pytestmark = pytest.mark.fast
 
 Points = dict[str, list[tuple[int, float]]]
 HOSTILE = ["a/b", "../up", "=1+1", "größe 温度", "x\ny", "\ud800", " ", "<b>", "$x_1$", "%s{0}"]
@@ -71,6 +72,25 @@ def _set_broken(folder: Path, tracker: Memory) -> None:
     tracker.broken = True
 
 
+def _mlflow(folder: Path) -> Tracker:
+    """One store for all tests of this process: making one takes a second. Runs are told apart by their folders."""
+    store = folder
+    while not (store / "served-mlruns").exists() and store != store.parent:
+        store = store.parent
+    return MlflowConfig(uri=str(store / "served-mlruns"), every_seconds=0).build(folder)
+
+
+def _no_place(folder: Path, tracker: object) -> None:
+    """The store's folder is a file."""
+    (folder / "in_the_way").write_text("")
+    tracker._place = Place(uri="sqlite:////dev/null/mlflow.db", folder=folder / "in_the_way" / "store")
+
+
+def _of_mlflow(folder: Path, tracker: object, member: str) -> Points:
+    (parent,) = [run for run in served.parents(served.uri(Run(folder))) if run.info.run_id == tracker._remote.parent]
+    return served.points(served.uri(Run(folder)), served.children(served.uri(Run(folder)), parent)[member])
+
+
 KINDS = {
     "memory": Kind(lambda folder: Memory(), _set_broken, lambda folder, tracker, member: tracker.points[member]),
     "tensorboard": Kind(
@@ -78,12 +98,24 @@ KINDS = {
         _in_the_way,
         lambda folder, tracker, member: scalars(folder / "tensorboard" / member),
     ),
+    "mlflow": Kind(_mlflow, _no_place, _of_mlflow),
 }
+APART = {"wandb": "test_wandb.py"}  # what needs a second for every run has a file of its own
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
+@pytest.fixture(params=[
+    pytest.param(name, marks=[] if name == "mlflow" else pytest.mark.fast) for name in KINDS
+])  # fmt: skip
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+    if request.param == "mlflow":
+        pytest.importorskip("mlflow")
+        (tmp_path.parent / "served-mlruns").mkdir(exist_ok=True)
     return KINDS[request.param]
+
+
+def written(folder: Path) -> list[Path]:
+    """What is in a run folder beside the notes of what was sent."""
+    return [path for path in folder.iterdir() if path.name != "tracking"]
 
 
 def record(epoch: int, member: str = "seed42", split: str = "val", **values: object) -> Record:
@@ -107,8 +139,9 @@ def same(found: Sequence[tuple[int, float]], expected: Sequence[tuple[int, float
     )
 
 
-def test_every_built_in_tracker_is_in_this_suite():
-    assert set(TRACKERS) <= set(KINDS)
+def test_every_built_in_tracker_is_in_this_suite_or_has_one():
+    assert set(TRACKERS) <= {*KINDS, *APART}
+    assert all(Path(__file__).with_name(name).is_file() for name in APART.values())
 
 
 def test_it_has_the_methods_of_a_tracker(kind, tmp_path):
@@ -127,10 +160,14 @@ def test_members_values_arrive_apart_in_order_and_once(kind, tmp_path):
         assert same(points, [(e, e + len(member)) for e in (1, 2, 3, 4)])
 
 
-def test_two_trackers_with_the_same_values_agree(tmp_path):
+def test_trackers_with_the_same_values_agree(tmp_path):
+    """C67."""
+    pytest.importorskip("mlflow")
+    (tmp_path.parent / "served-mlruns").mkdir(exist_ok=True)
     rows = [record(e, split=split, loss=1 / e, f1_macro=e / 7) for e in (1, 2, 3) for split in ("train", "val")]
     found = {}
     for name, kind in KINDS.items():
+        (tmp_path / name).mkdir()
         tracker = kind.make(tmp_path / name)
         tracker.scalars(rows)
         tracker.close("finished")
@@ -180,15 +217,14 @@ def test_values_that_are_lists_do_no_harm(kind, tmp_path):
 
 @pytest.mark.parametrize("status", ["finished", "interrupted", "failed"])
 def test_it_closes_with_any_status_even_without_a_value(kind, tmp_path, status):
-    before = list(tmp_path.iterdir())
     kind.make(tmp_path).close(status)
-    assert list(tmp_path.iterdir()) == before
+    assert written(tmp_path) == []
 
 
 def test_its_failure_is_one_warning_and_no_other_tracker_s(kind, tmp_path, caplog):
     caplog.set_level(logging.WARNING, logger="paceline")
+    (tmp_path / "broken").mkdir()
     broken, sound = kind.make(tmp_path / "broken"), Memory()
-    (tmp_path / "broken").mkdir(exist_ok=True)
     kind.break_(tmp_path / "broken", broken)
     queue = TrackerQueue({"broken": broken, "sound": sound})
     for epoch in (1, 2, 3):

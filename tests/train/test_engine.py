@@ -64,7 +64,8 @@ def norm(tree: dict[str, Tensor]) -> float:
 
 
 def test_clipping_by_norm_bounds_a_huge_gradient_and_keeps_its_direction():
-    """A59."""
+    """A59, C59: the norm is what is bounded, unless another mode is asked for."""
+    assert TrainingConfig().gradient_clip.mode == "norm"
     huge, used = gradient(1e4), change(1e4, gradient_clip={"mode": "norm", "value": 5.0})
     assert norm(huge) > 1000
     assert norm(used) == pytest.approx(5.0, rel=1e-6)
@@ -78,7 +79,7 @@ def test_clipping_by_norm_leaves_a_small_gradient_alone():
 
 
 def test_clipping_by_value_bounds_each_element():
-    """A59."""
+    """A59, C59."""
     expected = {name: value.clamp(-0.05, 0.05) for name, value in gradient().items()}
     assert any((value != gradient()[name]).any() for name, value in expected.items())
     for name, value in change(gradient_clip={"mode": "value", "value": 0.05}).items():
@@ -87,12 +88,12 @@ def test_clipping_by_value_bounds_each_element():
 
 @pytest.mark.parametrize("off", [None, 0.0])
 def test_no_value_or_zero_turns_clipping_off(off):
-    """A59."""
+    """A59, C59."""
     assert norm(change(1e4, gradient_clip={"mode": "norm", "value": off})) == pytest.approx(norm(gradient(1e4)))
 
 
 def test_gradients_are_unscaled_before_they_are_clipped():
-    """A58, X2: a scale of 65536 changes nothing, where clipping before would leave a norm of 5 / 65536."""
+    """A58, C60, X2: a scale of 65536 changes nothing, where clipping before would leave a norm of 5 / 65536."""
     engine = eager(Linear(), **SGD, gradient_clip={"mode": "norm", "value": 5.0})
     # The scaler of float16 on CUDA, which also runs here.
     engine._scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, enabled=True)
@@ -127,6 +128,15 @@ def test_mixed_precision_is_off_on_a_cpu_unless_asked_for():
 def test_float16_without_cuda_is_refused():
     with pytest.raises(ConfigError, match="float16 needs CUDA"):
         amp_enabled(AmpConfig(enabled=True, dtype="float16"), CPU)
+
+
+def test_the_cpu_is_used_where_it_is_asked_for_on_a_machine_with_cuda(monkeypatch):
+    """C85: `auto` would take the CUDA device."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cpu") == CPU
+    assert resolve_device("auto") == torch.device("cuda")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
 
 
 @pytest.mark.parametrize("name", ["xpu", "meta", "cpu:1", "cuda:99", "mps:5"])

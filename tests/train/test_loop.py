@@ -241,6 +241,7 @@ def test_the_training_loss_is_the_mean_over_samples_with_a_ragged_last_batch(tmp
 
 @pytest.mark.parametrize("accumulation", [1, 2, 3])
 def test_accumulation_makes_fewer_steps_and_keeps_the_mean_loss(tmp_path, accumulation):
+    """C84: the last group of an epoch, which is smaller, is stepped too."""
     made = Cohort(
         tmp_path, points(20), lambda: nn.Linear(4, 3), TASK, num_epochs=1, learning_rate=1e-30, weight_decay=0.0,
         batch_size=4, gradient_accumulation_steps=accumulation,

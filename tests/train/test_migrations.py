@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import paceline
 from paceline.checkpoint.store import Store
@@ -71,12 +72,12 @@ def test_every_version_has_its_way_to_the_next_one():
 
 
 def test_a_migration_leaves_the_state_that_it_was_given_as_it_is():
-    engine = dict.fromkeys(ENGINES["cohort"])
+    engine = {**dict.fromkeys(ENGINES["cohort"]), "updates": torch.zeros(2)}
     cohort = {"engine": engine, "progress": [{"status": "training", "reason": "", "at": None}]}
     old = {"schema_version": 1, "identity": {"config": "a"}, "cohort": cohort, "beside": {}}
     before = copy.deepcopy(old)
     assert migrate(old)["cohort"]["engine"]["averages"] == {}
-    assert old == before
+    assert equal(old, before) == []
     with pytest.raises(CheckpointMismatchError, match="progress"):
         migrate({**old, "cohort": {"engine": engine}})
 

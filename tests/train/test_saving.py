@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from torch import nn
 
+from paceline.checkpoint import snapshot
 from paceline.checkpoint.snapshot import Snapshots
 from paceline.checkpoint.tree import compact, equal
 from paceline.errors import CheckpointError, CheckpointMismatchError, CheckpointWriteError
@@ -111,6 +112,40 @@ def test_a_save_by_time_does_not_wait_for_the_one_before(cohort, monkeypatch):
     seen = slowed(made, monkeypatch, seconds=0.2)
     made.run()
     assert [step for kind, step, _ in seen if kind == "begin"] == [1, 9]
+
+
+@pytest.mark.parametrize(
+    ("save", "after"),
+    [
+        ({"every_steps": 4}, 1), ({"every_steps": None, "every_epochs": 2}, 1), ({"asynchronous": False}, None),
+        ({"every_steps": None, "every_seconds": 3600.0}, None), ({"every_steps": None, "every_seconds": 1e-9}, 1),
+        ({"every_steps": None}, None),
+    ],
+)  # fmt: skip
+def test_memory_for_copies_is_reserved_once_and_before_the_first_of_them(cohort, monkeypatch, save, after):
+    made = cohort(**save)
+    steps = []
+    monkeypatch.setattr(Snapshots, "reserve", lambda self, state: steps.append(state["cohort"]["step"]))
+    made.run()
+    assert steps == ([] if after is None else [after])
+
+
+def test_the_first_copy_takes_the_memory_that_was_reserved(cohort, monkeypatch):
+    monkeypatch.setattr(snapshot, "RESERVED_BYTES", 0)
+    real, anew = Snapshots.take, []
+
+    def take(self, state):
+        self._reserving.wait()
+        before = dict(self._buffers)
+        taken = real(self, state)
+        anew.append({path for path, buffer in self._buffers.items() if buffer is not before.get(path)})
+        return taken
+
+    monkeypatch.setattr(Snapshots, "take", take)
+    made = cohort(every_steps=2)
+    made.run()
+    assert anew[0] == set() and len(anew) == 4
+    assert {path[:3] for path in anew[1]} == {("cohort", "engine", "best")}  # the first evaluation was after step 3
 
 
 def test_closing_waits_for_the_save_under_way(cohort, monkeypatch):

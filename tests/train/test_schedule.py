@@ -69,6 +69,61 @@ def test_restarts_go_back_to_the_peak() -> None:
     assert rates[-1] == pytest.approx(0.0, abs=1e-12)
 
 
+def of_torch(epochs: int, t0: int, t_mult: int, parts: int = 1, low: float = 0.0) -> list[float]:
+    """The learning rates of torch's own warm restarts at `parts` positions of every epoch."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=t0, T_mult=t_mult, eta_min=low)
+    found = []
+    optimizer.step()
+    for i in range(epochs * parts):
+        theirs.step(i / parts)
+        found.append(optimizer.param_groups[0]["lr"])
+    return found
+
+
+@pytest.mark.parametrize("low", [0.0, 0.1])
+@pytest.mark.parametrize(("t0", "t_mult"), [(2, 2), (3, 1), (1, 3), (50, 2)])
+def test_warm_restarts_are_those_of_torch(t0: int, t_mult: int, low: float) -> None:
+    ours = per_epoch(40, name="cosine_with_restarts", t0=t0, t_mult=t_mult, min_factor=low)
+    assert ours == pytest.approx(of_torch(40, t0, t_mult, low=low), abs=1e-12)
+
+
+def test_cycles_of_warm_restarts_have_2_4_and_8_epochs_and_fall_to_nothing() -> None:
+    """C57: cycles of 2, 4 and 8 epochs begin at the learning rate, and each falls to 0 at its end."""
+    config = ScheduleConfig(name="cosine_with_restarts", t0=2, t_mult=2, interval="step")
+    schedule = Schedule(config, 0.5, Horizon(num_epochs=14, steps_per_epoch=1000))
+    rates = [rate for epoch in range(14) for rate in schedule.rates(epoch)]
+    assert [step for step, rate in enumerate(rates) if rate == 0.5] == [0, 2000, 6000]
+    assert max(rates[end - 1] for end in (2000, 6000, 14000)) < 1e-6
+    assert rates == pytest.approx([0.5 * rate for rate in of_torch(14, 2, 2, parts=1000)], abs=1e-9)
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_warm_restarts_begin_after_the_warm_up(interval: str) -> None:
+    config = ScheduleConfig(name="cosine_with_restarts", t0=2, t_mult=2, warmup_epochs=3, interval=interval)
+    schedule = Schedule(config, 1.0, Horizon(num_epochs=9, steps_per_epoch=5))
+    assert [epoch for epoch in range(9) if schedule.rates(epoch)[0] == 1.0 and epoch >= 3] == [3, 5]
+    since = [schedule.epochs_since_restart(epoch) for epoch in range(1, 10)]
+    assert since == [None] * 5 + [1, 2, 3, 4]
+
+
+def test_the_epochs_since_a_restart_are_counted_for_equal_cycles_too() -> None:
+    schedule = Schedule(
+        ScheduleConfig(name="cosine_with_restarts", num_cycles=2), 1.0, Horizon(num_epochs=9, steps_per_epoch=4)
+    )
+    assert [schedule.epochs_since_restart(epoch) for epoch in range(1, 10)] == [None] * 4 + [1, 2, 3, 4, 5]
+    plain = Schedule(ScheduleConfig(name="cosine"), 1.0, Horizon(num_epochs=9, steps_per_epoch=4))
+    assert plain.epochs_since_restart(9) is None
+
+
+def test_keys_of_another_schedule_are_not_looked_at() -> None:
+    """So that a recipe's `t0` does not stand in the way of `training.schedule.name=cosine`."""
+    horizon = Horizon(num_epochs=6, steps_per_epoch=1)
+    configs = ScheduleConfig(name="cosine"), ScheduleConfig(name="cosine", t0=2, t_mult=2)
+    plain, more = (Schedule(config, 1.0, horizon) for config in configs)
+    assert [plain.rates(epoch) for epoch in range(6)] == [more.rates(epoch) for epoch in range(6)]
+
+
 @pytest.mark.parametrize("mode", ["max", "min"])
 @pytest.mark.parametrize("cooldown", [0, 2])
 def test_plateau_follows_torch_reduce_lr_on_plateau_after_the_warm_up(mode: str, cooldown: int) -> None:

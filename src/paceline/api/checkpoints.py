@@ -14,6 +14,7 @@ from paceline.api.using import refuse_unfinished
 from paceline.checkpoint.safetensors import write_safetensors
 from paceline.checkpoint.store import Store, read_state
 from paceline.errors import CheckpointError
+from paceline.run.fitted import check_text
 from paceline.run.folder import Run, open_run, write_json
 from paceline.run.plan import plan_from_json
 
@@ -21,7 +22,7 @@ SCHEMA_VERSION = 1
 WEIGHTS, BESIDE = "model.safetensors", "model.json"
 _SAID_BESIDE = (
     "member", "epoch", "step", "metrics", "selection", "config", "classes", "class_counts", "channels", "shapes",
-    "scaler", "preparation", "decision",
+    "scales", "scaler", "preparation", "decision",
 )  # fmt: skip
 
 
@@ -83,6 +84,10 @@ def publish(run: Run | PathLike, out: PathLike | None = None) -> list[Path]:
     folders = []
     for member in run.members:
         best = run.best(member)
+        if best.get("model_file"):
+            text = run.member_folder(member) / best["model_file"]["name"]
+            raise CheckpointError("the model has no tensors to publish", where=str(run.path), got=member,
+                                  hint=f"its text: {text}")  # fmt: skip
         folder = (run.path / "published" if out is None else Path(out)) / member
         folder.mkdir(parents=True, exist_ok=True)
         metadata = {"format": "pt", "run": run.name, "member": member}
@@ -118,7 +123,7 @@ def _described(owner: str, path: Path, problem: str | None, *, step: int | None 
 
 def _file_problem(path: Path) -> str | None:
     try:
-        read_state(path)
+        check_text(path.parent, read_state(path))
     except CheckpointError as error:
         return error.what + (f" ({error.got})" if error.got else "")
     return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from paceline.data.dataset import dataset
 from paceline.data.prepare import Preparation
 from paceline.data.unlabelled import Known, Unlabelled, aligned, from_arrays, read_unlabelled
 from paceline.errors import DataError, RunError
-from paceline.types import DataSpec
+from paceline.types import SCALES, DataSpec
 
 LOG = logging.getLogger("paceline")
 Columns = dict[str, np.ndarray[Any, Any]]
@@ -50,7 +51,7 @@ def checked_columns(given: Unlabelled, best: Mapping[str, Any], section: DataCon
     preparation = Preparation.from_dict(best["preparation"])
     checked = dataset(x=given.x, lengths=given.lengths, channels=preparation.channels or None, ids=given.ids,
                       source=given.source, missing=section.missing)  # fmt: skip
-    columns = {name: np.array(column) for name, column in checked.columns.items()}
+    columns = {name: np.array(column) for name, column in {**given.columns, **checked.columns}.items()}
     if "mask" in best["shapes"] and "mask" not in columns:
         columns["mask"] = np.ones(given.x.shape[:2], dtype=bool)
     new = preparation.unflagged(columns["x"])
@@ -74,8 +75,9 @@ def prepared(columns: Columns, best: Mapping[str, Any], source: str) -> Columns:
 def spec_of(best: Mapping[str, Any]) -> DataSpec:
     """Return what the model of a weights file was built for."""
     shapes = {name: tuple(shape) for name, shape in best["shapes"].items()}
+    scales = {name: value for name, value in (best.get("scales") or {}).items() if name in SCALES}
     return DataSpec(shapes=shapes, classes=tuple(best["classes"]), channels=tuple(best["channels"]),
-                    class_counts=tuple(best["class_counts"]))  # fmt: skip
+                    class_counts=tuple(best["class_counts"]), **scales)  # fmt: skip
 
 
 def table_of(found: Sequence[Columns], classes: Sequence[str | int]) -> pd.DataFrame:
@@ -96,6 +98,31 @@ def table_of(found: Sequence[Columns], classes: Sequence[str | int]) -> pd.DataF
         flat = mean.reshape(len(mean), -1)
         columns |= {name if flat.shape[1] == 1 else f"{name}_{i}": flat[:, i] for i in range(flat.shape[1])}
     return pd.DataFrame(columns)
+
+
+def by_step(
+    found: Mapping[str, Columns], given: Unlabelled, best: Mapping[str, Any]
+) -> tuple[Mapping[str, Columns], Unlabelled]:
+    """Make each valid step a sample, called `<id>-<time>`, where the model predicts a number for every step.
+
+    Predictions and input of other models are returned as they are.
+    """
+    shapes = best["shapes"]
+    if best["classes"] or "mask" not in shapes or tuple(shapes.get("y", ())) != tuple(shapes["x"][:1]):
+        return found, given
+    n, steps = given.x.shape[:2]
+    lengths = np.full(n, steps) if given.lengths is None else np.asarray(given.lengths)
+    valid = np.arange(steps) < lengths[:, None]
+    times = given.columns.get("t", np.broadcast_to(np.arange(steps), (n, steps)))
+    names = np.arange(n) if given.ids is None else given.ids
+    ids = np.array(
+        [f"{name}-{time:g}" for name, row, own in zip(names, times, valid, strict=True) for time in row[own]]
+    )
+    flat = {
+        member: {name: values[valid] if values.shape[:2] == valid.shape else values for name, values in arrays.items()}
+        for member, arrays in found.items()
+    }
+    return flat, replace(given, x=given.x[valid], lengths=None, columns={}, ids=ids, id_name="sample")
 
 
 def shown(

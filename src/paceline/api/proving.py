@@ -17,6 +17,7 @@ from paceline.errors import ConfigError
 from paceline.run.build import build
 from paceline.run.config import resolve
 from paceline.run.equality import Compared, compare_bits
+from paceline.run.fitted import ENGINE
 from paceline.run.folder import Run
 from paceline.run.plan import plan_from_json
 from paceline.run.recipe import GIVEN
@@ -112,4 +113,7 @@ def _configuration(
     tree["tracking"] = {name: {**section, "enabled": False} for name, section in tree["tracking"].items()}
     folder = None if config_dir is None else Path(config_dir)
     plan = build(resolve(tree, recipe), recipe, config_dir=folder, plan=earlier).plan
+    if any(cohort.engine == ENGINE for cohort in plan.cohorts):
+        raise ConfigError("an estimator saves nothing on its way: it is fitted again from the start", where="model",
+                          got=tree["model"]["name"], hint="a network, such as the recipe's first model")  # fmt: skip
     return tree, replace(plan, processes=1)

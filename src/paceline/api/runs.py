@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paceline import recipes
+from paceline.api.given import with_given
 from paceline.config.tree import merge, read_yaml, undot
 from paceline.data.dataset import Dataset
 from paceline.errors import ConfigError, InterruptedRunError, PacelineError, RunError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 PathLike = str | Path
 LOG = logging.getLogger("paceline")
+FIRST_FILES = ("config.yaml", "plan.json", "environment.json", "splits.json")  # files that trackers get at the start
 
 
 def configure(
@@ -93,7 +95,7 @@ def train(
     Raises PacelineError for bad input before anything is written; InterruptedRunError when told to stop, after saving.
     """
     if data is not None:
-        overrides = _with_given(overrides, data, "data" if config is None else "data.name")
+        overrides = with_given(overrides, data, "data" if config is None else "data.name")
     resolved, recipe = configure(task, overrides, config=config, use=use, config_dir=config_dir)
     path = claim(Path(runs), name or new_name(resolved.task.name, resolved.model.name), overwrite=overwrite)
     reused = None if config is None or isinstance(config, Mapping) else _plan_beside(Path(config), resolved)
@@ -168,10 +170,21 @@ def execute_and_report(
     observer: Observer | None = None,
 ) -> Run:
     """Train what is left of a run and write its report. A report that fails is a warning: the training is done."""
+    queue = TrackerQueue(trackers, run.path)
+    with queue.closing():
+        for name in FIRST_FILES:
+            if (run.path / name).is_file():
+                queue.artefact(name, run.path / name)
+        execute(run, prepared, use=use, callbacks=callbacks, trackers=queue, control=control, observer=observer)
+        if _write_report(run):
+            queue.artefact("report.html", run.path / "report.html")
+    return run
+
+
+def _write_report(run: Run) -> bool:
+    """Write the report; return whether it is there."""
     from paceline.report import write
 
-    queue = TrackerQueue(trackers, run.path)
-    execute(run, prepared, use=use, callbacks=callbacks, trackers=queue, control=control, observer=observer)
     try:
         write(run.path)
     except Stopped as stopped:
@@ -183,7 +196,8 @@ def execute_and_report(
     except Exception as error:  # whatever it is, no result depends on it
         LOG.warning("the report could not be written (%s: %s); try again: paceline report %s",
                     type(error).__name__, " ".join(str(error).split()), run.path)  # fmt: skip
-    return run
+        return False
+    return True
 
 
 def create_tracked(
@@ -209,20 +223,6 @@ def build_trackers(run: Run, config: RunConfig) -> dict[str, Tracker]:
             raise ConfigError(f"the tracker cannot be started: {type(error).__name__}: {error}",
                               where=f"tracking.{name}", hint=f"tracking.{name}.enabled=false") from error  # fmt: skip
     return trackers
-
-
-def _with_given(overrides: Overrides, data: Dataset, key: str) -> Overrides:
-    """Add the choice of data that came in Python. Raises ConfigError where other data is chosen too."""
-    if not isinstance(data, Dataset):
-        raise ConfigError("the data is not a data set", where="train(data=...)", got=type(data).__name__,
-                          hint="paceline.dataset(x=..., y=...)")  # fmt: skip
-    if isinstance(overrides, Mapping):
-        chosen = overrides.get("data") if isinstance(overrides.get("data"), str) else None
-    else:
-        chosen = next((text.partition("=")[2] for text in overrides if text.startswith("data=")), None)
-    if chosen not in (None, GIVEN):
-        raise ConfigError("data is given twice", where="data", got=chosen, hint="data=... in Python, or its name")
-    return {**overrides, key: GIVEN} if isinstance(overrides, Mapping) else [*overrides, f"{key}={GIVEN}"]
 
 
 def _task_of(overrides: Overrides, base: Mapping[str, Any] | None) -> str | None:

@@ -18,7 +18,7 @@ from paceline.api.new_input import table_of
 from paceline.api.parts import Part, batches_of, default_task, inputs_of
 from paceline.api.runs import build_trackers, create_tracked, execute_and_report
 from paceline.api.using import refuse_unfinished, with_weights
-from paceline.config.tree import flatten, undot
+from paceline.config.tree import flatten, merge, undot
 from paceline.config.validate import nearest_keys, validate
 from paceline.data.audit import audit
 from paceline.data.config import GivenData
@@ -29,6 +29,7 @@ from paceline.run.build import Prepared
 from paceline.run.config import PLAIN, RunConfig, plain_keys, plain_sections, tracking_sections
 from paceline.run.decide import predicted_after
 from paceline.run.folder import Run, claim, new_name, open_run
+from paceline.run.initial import begun, begun_again
 from paceline.run.inputs import Foreign, InMemory
 from paceline.run.job import Job
 from paceline.run.plan import make_plan, plan_from_json
@@ -161,10 +162,12 @@ class Trainer:
             (kind,) = rehearse(jobs, device)
             config = config.model_copy(update={"model": GivenModel(name=kind)})
             jobs = [replace(job, config=config) for job in jobs]
+            jobs = begun(jobs) if run is None else begun_again(run, jobs)
             if run is None:
                 plan = make_plan(jobs, device, workers=False)
             else:
-                refuse_changes(run.config, config.tree(), where="Trainer", hint="the config and model of the run")
+                made_with = merge(_config({}, kind, ()).tree(), run.config)  # an earlier version knew fewer keys
+                refuse_changes(made_with, config.tree(), where="Trainer", hint="the config and model of the run")
                 plan = plan_from_json(run.read_json("plan.json"), where=str(run.path / "plan.json"))
                 check_data(run, inputs.dataset if isinstance(inputs, InMemory) else None)
         if isinstance(inputs, Foreign):

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from paceline.api.new_input import Columns, check_output, checked_columns, prepared, read_input, shown, spec_of
+from paceline.api.new_input import Columns, by_step, check_output, checked_columns, prepared, read_input, shown, spec_of
 from paceline.api.runs import PathLike, open_with_recipe
 from paceline.checkpoint.files import write_text_atomic
 from paceline.data.csv_text import csv_text
@@ -21,9 +21,12 @@ from paceline.data.fingerprint import part_fingerprint
 from paceline.data.loader import ArrayPass
 from paceline.errors import DataError, RunError
 from paceline.evaluate import passes
+from paceline.losses.config import asked_by
 from paceline.models.building import Build, build_shell, within_memory
+from paceline.models.config import EstimatorConfig
 from paceline.run.config import RunConfig, resolve
 from paceline.run.decide import evaluated_after, predicted_after
+from paceline.run.fitted import evaluated, predicted, read_fitted
 from paceline.run.folder import Run, write_json
 from paceline.run.inputs import InMemory
 from paceline.run.openings import record_opening
@@ -104,7 +107,8 @@ def predict(
     output: a CSV to write.
 
     The index holds the samples' ids. Columns: `prediction`, and `p_<class>` per class; without classes those that the
-    task predicts, `<name>_<i>` where there are several values per sample. Probabilities are at each member's fitted
+    task predicts, `<name>_<i>` where there are several values per sample; a row per valid step where the targets have
+    one number per step. Probabilities are at each member's fitted
     temperature. With tuned thresholds the class is the largest of the mean of the members' weighted probabilities,
     which are not shown. Raises PacelineError for input that is not of the training data's form; nothing is written.
     """
@@ -118,7 +122,8 @@ def predict(
     given = read_input(source, first, section)
     columns = checked_columns(given, first, section)
     found = {member: _predict_member(run, recipe, member, columns, given.source, raw=raw) for member in chosen}
-    table = shown(found, first["classes"], given, per_member=per_member, probabilities=probabilities)
+    rows, samples = by_step(found, given, first)
+    table = shown(rows, first["classes"], samples, per_member=per_member, probabilities=probabilities)
     if output is not None:
         write_text_atomic(Path(output), csv_text(table))
     return table
@@ -136,12 +141,19 @@ def _evaluate_member(run: Run, job: Job, part: str) -> dict[str, Any]:
     assert isinstance(job.inputs, InMemory)
     training, device = job.config.training, resolve_device(job.config.device)
     best = run.best(job.member.id)
+    if job.estimator is not None:
+        return _line(job, part, evaluated(job, read_fitted(run, job.member.id, best, job.estimator), part))
     model = _fitting(job.build_model, best, job.member.id).to(device)
     batches, precision = job.inputs.part(part, training, device), autocast(training.amp, device)
     values = passes.evaluate(model, job.task, batches, precision)
     if best.get("decision") is not None:
         arrays = prediction_arrays(job.inputs, part, passes.predict(model, job.task, batches, precision))
         values |= evaluated_after(best, arrays, part)
+    return _line(job, part, values)
+
+
+def _line(job: Job, part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a member's line of the evaluation."""
     metrics = {
         f"{part}_{name}": value if math.isfinite(value) else None  # JSON has no NaN
         for name, value in values.items()
@@ -156,9 +168,11 @@ def _predict_member(
 ) -> dict[str, np.ndarray[Any, Any]]:
     best = run.best(member)
     config, spec = resolve(best["config"], recipe), spec_of(best)
-    device = resolve_device(config.device)
-    model = _fitting(partial(config.model.build, spec), best, member).to(device)
-    task = config.task.build(spec, config.loss.build(spec))
+    if isinstance(config.model, EstimatorConfig):
+        return predicted(read_fitted(run, member, best, config.model.build(spec)), prepared(columns, best, source))
+    device, loss = resolve_device(config.device), config.loss.build(spec)
+    build = cast("Build", partial(config.model.build, asked_by(loss, spec)))
+    model, task = _fitting(build, best, member).to(device), config.task.build(spec, loss)
     tensors = {name: torch.from_numpy(column).to(device) for name, column in prepared(columns, best, source).items()}
     found = passes.predict(model, task, ArrayPass(tensors, PREDICT_BATCH), _autocast(config, device))
     return found if raw else predicted_after(best, found)

@@ -8,16 +8,19 @@ tensor), then the tensors' bytes one after another, in row-major order
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from paceline.checkpoint.files import replacing, write_all
+from paceline.checkpoint.files import open_regular, replacing, write_all
+from paceline.checkpoint.state import unreadable
 from paceline.checkpoint.tree import raw_bytes
-from paceline.errors import CheckpointError
+from paceline.errors import CheckpointCorruptError, CheckpointError
 
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
@@ -25,6 +28,7 @@ DTYPES = {
     torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16", torch.uint8: "U8",
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
+_BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -47,3 +51,36 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
         for value in tensors.values():
             if value.numel():
                 write_all(descriptor, raw_bytes(value).numpy().data)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name; what is not as the format says never takes more memory than the file.
+
+    Raises CheckpointCorruptError for a file of another form, CheckpointError for one that cannot be read.
+    """
+    try:
+        with open_regular(path, follow=True) as file:
+            data = bytearray(file.read())
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + length])
+        header.pop("__metadata__", None)
+        return {str(name): _tensor(data, 8 + length, entry) for name, entry in header.items()}
+    except (struct.error, ValueError, LookupError, TypeError, AttributeError, RecursionError, RuntimeError) as error:
+        raise CheckpointCorruptError("the file is not as the safetensors format says", where=str(path),
+                                     got=f"{type(error).__name__}: {error}") from error  # fmt: skip
+
+
+def _tensor(data: bytearray, start: int, entry: Mapping[str, Any]) -> Tensor:
+    dtype, shape, (first, end) = _BY_NAME[entry["dtype"]], entry["shape"], entry["data_offsets"]
+    size = math.prod(shape)
+    numbers = [*shape, first, end]
+    if not all(type(n) is int and n >= 0 for n in numbers) or end - first != size * dtype.itemsize:
+        raise ValueError(f"{entry['dtype']} of shape {shape} does not take bytes {first} to {end}")
+    if start + end > len(data):
+        raise ValueError(f"it ends before byte {end} of its data")
+    if not size:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(data, dtype=dtype, count=size, offset=start + first).reshape(shape).clone()

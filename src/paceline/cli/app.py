@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from paceline.cli.around import doctor, prove, ui
 from paceline.cli.checkpoints import app as checkpoint_app
-from paceline.cli.completion import complete_override
+from paceline.cli.options import Config, ConfigDir, Overrides, RunPath, Use
+from paceline.cli.rates import lr_find
 from paceline.errors import PacelineError, visible
 
 app = typer.Typer(
@@ -24,17 +26,6 @@ app = typer.Typer(
 )
 
 app.add_typer(checkpoint_app, name="checkpoint")
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="group choices and config values", autocompletion=complete_override),
-]
-Use = Annotated[
-    list[Path] | None, typer.Option("--use", metavar="FILE.py", help="your own recipe, losses, models or trackers")
-]
-ConfigDir = Annotated[Path | None, typer.Option("--config-dir", help="your own YAML options (default ./configs)")]
-Config = Annotated[Path | None, typer.Option("--config", help="start from a run's config.yaml instead of composing")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, such as runs/demo")]
 
 
 @app.command()
@@ -226,7 +217,7 @@ def new(
 
 @app.command()
 def scaffold(
-    task: Annotated[str, typer.Argument(help="the recipe: pain")],
+    task: Annotated[str, typer.Argument(help="the recipe: battery or pain")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="where the files are written; new or empty")],
     force: Annotated[bool, typer.Option("--force", help="write into a folder that is not empty")] = False,
 ) -> None:
@@ -239,45 +230,9 @@ def scaffold(
     scaffold_command(task, folder, force=force)
 
 
-@app.command()
-def prove(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN] [KEY=VALUE]...",
-            help="a run whose configuration to take, or task=NAME; values",
-            autocompletion=complete_override,
-        ),
-    ] = None,
-    kills: Annotated[int, typer.Option(help="how many times the training is killed")] = 5,
-    seed: Annotated[int, typer.Option(help="of the instants")] = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="keep the folder of both trainings")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the proof as JSON")] = None,
-    use: Use = None,
-    config_dir: ConfigDir = None,
-) -> None:
-    """Train once whole and once killed at random instants and resumed, and compare every bit.
-
-    Example: paceline prove task=pain training.num_epochs=3
-    """
-    from paceline.cli.proving import prove_command
-
-    prove_command(words or [], use=use or [], config_dir=config_dir, kills=kills, seed=seed, keep=keep,
-                  json_file=json_file)  # fmt: skip
-
-
-@app.command()
-def doctor(
-    runs: Annotated[Path, typer.Option(help="where runs are made")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
-) -> None:
-    """Try what training needs on this machine, and say what to do where something is missing.
-
-    Example: paceline doctor
-    """
-    from paceline.cli.doctor import doctor_command
-
-    doctor_command(runs, as_json=as_json)
+app.command(name="lr-find")(lr_find)
+for command in (prove, ui, doctor):
+    app.command()(command)
 
 
 def run() -> None:

@@ -23,6 +23,10 @@ from paceline.errors import PacelineError, RunError
 
 EXTRAS = {  # distribution -> what it is for; all are optional
     "tensorboard": "tracking=tensorboard",
+    "mlflow": "tracking=mlflow",
+    "wandb": "tracking=wandb",
+    "lightgbm": "model=lgbm of task=battery",
+    "torchdiffeq": "model=neural_ode of task=battery",
 }
 LITTLE_BYTES = 2e9
 COMPILE = """

@@ -60,6 +60,8 @@ def show(plan: Plan, console: Console) -> None:
     for cohort in plan.cohorts[:ROWS]:
         compiled = "compiled" if cohort.compile else "as it is"
         batches = {"whole": "shuffled", "cut": "shuffled, cut", "by_length": "by length, cut"}[cohort.batches]
+        if cohort.engine == "estimator":
+            compiled, batches = "-", "all rows"
         table.add_row(Text(cohort.id), str(len(cohort.members)), cohort.engine, compiled, batches)
     console.print(table)
     if len(plan.cohorts) > ROWS:

@@ -26,6 +26,7 @@ def print_results(run: Run, console: Console) -> None:
     from paceline.report.files import read
     from paceline.report.findings import findings
     from paceline.report.table import terminal_tables
+    from paceline.track.mlflow_record import opened_by
 
     files = read(run.path)
     for part in terminal_tables(files.summary, findings(files, most=HINTS)):
@@ -33,6 +34,9 @@ def print_results(run: Run, console: Console) -> None:
     if (run.path / "tensorboard").is_dir():
         command = shlex.join(["tensorboard", "--logdir", str(run.path / "tensorboard")])
         console.print(Text(f"TensorBoard: {command}"), soft_wrap=True)
+    line = opened_by(run.path)
+    if line:
+        console.print(Text(f"MLflow: {line}"), soft_wrap=True)
     if (run.path / "report.html").is_file():
         console.print(Text(f"report: {run.path / 'report.html'}"), soft_wrap=True)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -43,7 +45,7 @@ def new_command(name: str, folder: Path) -> None:
 
 def scaffold_command(task: str, folder: Path, *, force: bool) -> None:
     """Write the files that a group's own document has, as thin shims over paceline."""
-    templates = {file.name.removesuffix(".txt"): file for file in _templates(task).iterdir()}
+    templates = dict(_files_below(_templates(task)))
     if folder.exists() and not folder.is_dir():
         raise ConfigError("the path is a file", where="DIR", got=str(folder), hint="a new folder")
     if folder.is_dir() and any(folder.iterdir()) and not force:
@@ -55,12 +57,28 @@ def scaffold_command(task: str, folder: Path, *, force: bool) -> None:
     except OSError as error:
         raise ConfigError("the folder cannot be made", where=str(folder), got=error.strerror) from None
     for name, template in sorted(templates.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_text_atomic(folder / name, template.read_text(encoding="utf-8"))
     page = templates["README.md"].read_text(encoding="utf-8")
     commands = [line.removeprefix("$ ") for line in page.splitlines() if line.startswith("$ ")]
     make_console().print(Text(
-        f"wrote {', '.join(sorted(templates))}. Next:\n  cd {folder}\n" + "\n".join(f"  {c}" for c in commands)
+        f"wrote {_counted(templates)}. Next:\n  cd {folder}\n" + "\n".join(f"  {c}" for c in commands)
     ), soft_wrap=True)  # fmt: skip
+
+
+def _counted(names: Iterable[str]) -> str:
+    """List files by name, those in folders by their number."""
+    tops = Counter(name.partition("/")[0] + ("/" if "/" in name else "") for name in names)
+    return ", ".join(f"{top} ({n} files)" if top.endswith("/") else top for top, n in sorted(tops.items()))
+
+
+def _files_below(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Traversable]]:
+    """Yield the path of every file as it is in the new folder, with its template."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _files_below(entry, f"{prefix}{entry.name}/")
+        else:
+            yield prefix + entry.name.removesuffix(".txt"), entry
 
 
 def _templates(task: str) -> Traversable:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from paceline.data.dataset import Dataset
 from paceline.data.fingerprint import fingerprint, input_digests
+from paceline.data.near_target import NEAR, rank_correlations
 from paceline.data.split import Split
 from paceline.errors import DataError
 
@@ -47,6 +48,7 @@ def audit(dataset: Dataset, split: Split, duplicates: Literal["error", "warn"] =
         *_time_order(dataset, split, parts),
         *_channels(dataset, split),
         *_missing(dataset, parts),
+        *_near_target(dataset, split),
         _sizes(parts),
     ]
 
@@ -163,6 +165,19 @@ def _missing(dataset: Dataset, parts: Mapping[str, Ints]) -> list[Check]:
     with_gaps = np.flatnonzero(np.isnan(x).reshape(-1, x.shape[-1]).any(axis=0))
     detail = f"missing and filled: {', '.join(shares)}, in {_count(len(with_gaps), 'channel')}"
     return [Check("every value is there", False, detail)]
+
+
+def _near_target(dataset: Dataset, split: Split) -> list[Check]:
+    """Which features tell nearly all of a numeric target by their order alone; such a figure may be no achievement."""
+    found = rank_correlations(dataset, split.train)
+    if found is None:
+        return []
+    names = [dataset.channels[c] if dataset.channels else f"channel {c}" for c in range(len(found))]
+    near = [f"{names[c]} {found[c]:.3f}" for c in np.argsort(-found, kind="stable") if found[c] > NEAR]
+    listed = ", ".join(near[:5]) + (", ..." if len(near) > 5 else "")
+    within = "absolute rank correlation with the target within groups"
+    detail = f"{listed}: {within}, in train" if near else f"{within}: at most {found.max():.3f}"
+    return [Check("no feature is nearly the target itself", not near, detail)]
 
 
 def _sizes(parts: Mapping[str, Ints]) -> Check:

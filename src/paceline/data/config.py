@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Rule = Literal["auto", "stratified", "group", "random", "time", "value"]
 Missing = Literal["refuse", "mask"]
-Reference = Literal["ceiling", "forest"]
+Reference = Literal["ceiling", "forest", "noise"]
 
 
 class PartValues(Section):
@@ -26,10 +26,18 @@ class PartValues(Section):
 
     @model_validator(mode="after")
     def _disjoint(self) -> PartValues:
-        both = {str(v) for v in self.val} & {str(v) for v in self.test}
+        both = {_plain(v) for v in self.val} & {_plain(v) for v in self.test}
         if both:
             raise ValueError(f"val and test both name {', '.join(sorted(both))}")
         return self
+
+
+def _plain(value: str | int | float) -> str:
+    """Return one text for 25, 25.0 and "25"."""
+    try:
+        return f"{float(value):.17g}"
+    except ValueError:
+        return str(value)
 
 
 class SplitConfig(Section):
@@ -41,7 +49,8 @@ class SplitConfig(Section):
 
     Rules: `auto` (stratified where there are classes, else random), `stratified` (class proportions kept), `group` (no
     group in two parts), `random`, `time` (the last samples in time validate and test), `value` (by the values of
-    `column`: `group`, or the name of a column).
+    `column`: `group`, or the name of a column). With `value` and no `values.val`, `val_fraction` of the rest validates,
+    or folds divide it: whole groups where the data has groups, else as for `auto`.
     """
 
     rule: Rule = "auto"
@@ -54,8 +63,8 @@ class SplitConfig(Section):
 
     @model_validator(mode="after")
     def _values_belong_to_rule_value(self) -> SplitConfig:
-        if self.rule == "value" and not self.values.val:
-            raise ValueError("rule `value` needs values.val: the values whose samples validate")
+        if self.rule == "value" and not (self.values.val or self.values.test):
+            raise ValueError("rule `value` needs values.val or values.test: the values whose samples validate or test")
         if self.rule != "value" and (self.values.val or self.values.test):
             raise ValueError("values are used by rule `value` only")
         if self.rule == "value" and self.test_fraction > 0:
@@ -116,7 +125,8 @@ class DataConfig(Section, ABC):
     channel with missing values; `load` then passes `missing="mask"` to `paceline.dataset`.
 
     `references`: what is measured on the same parts and shown beside the models. `forest`: a random forest on summaries
-    of each channel. `ceiling`: the true class probabilities, where the data has them (`posterior`).
+    of each channel. `ceiling`: the true class probabilities, where the data has them (`posterior`). `noise`: numeric
+    targets without their noise, where the data has them (`clean`).
     """
 
     name: str

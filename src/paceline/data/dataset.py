@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from paceline.config.suggest import hint as name_hint
 from paceline.data.config import Missing
-from paceline.data.plain import checked_dtype, numpy_array, official_test, plain_array, where_of
+from paceline.data.plain import checked_dtype, clean_of, numpy_array, official_test, plain_array, posterior_of, where_of
+from paceline.data.target import with_scales
 from paceline.errors import DataError
 from paceline.types import DataSpec
 
@@ -32,6 +33,7 @@ class Dataset:
     group: (N,) the group of each sample, for grouped splits. time: (N,) numbers or datetime64, for splits by time.
     test: sorted indices of the official test part, or None. ids: (N,) texts that name the samples.
     posterior: (N, C) P(class | sample) of the process that made the data, where it is known: see `data.references`.
+    clean: shaped as a float target `y`, the target without its noise, where the process that made it is known.
     source: where the data comes from, in words. reading: what reading new input of this kind needs besides the config,
     such as the codes of words, as plain values; it is kept with the weights.
 
@@ -46,6 +48,7 @@ class Dataset:
     test: Array | None = None
     ids: Array | None = None
     posterior: Array | None = None
+    clean: Array | None = None
     source: str = ""
     reading: Mapping[str, Any] = field(default_factory=dict)
 
@@ -59,8 +62,10 @@ class Dataset:
             checked_dtype(time, "iufM", "time", self.source, "numbers or datetime64")
         test = None if self.test is None else official_test(self.test, n, self.source)
         ids = None if self.ids is None else _per_sample("ids", self.ids, n, self.source).astype(str)
-        posterior = None if self.posterior is None else _posterior(self.posterior, (n, len(self.classes)), self.source)
-        found = {"group": group, "time": time, "test": test, "ids": ids, "posterior": posterior}
+        shape = (n, len(self.classes))
+        posterior = None if self.posterior is None else posterior_of(self.posterior, shape, self.source)
+        clean = None if self.clean is None else clean_of(self.clean, columns.get("y"), self.source)
+        found = {"group": group, "time": time, "test": test, "ids": ids, "posterior": posterior, "clean": clean}
         for name, value in found.items():
             object.__setattr__(self, name, None if value is None else _read_only(value))
         object.__setattr__(self, "columns", {name: _read_only(column) for name, column in columns.items()})
@@ -69,13 +74,14 @@ class Dataset:
         return len(next(iter(self.columns.values())))
 
     def spec(self, train_idx: Array) -> DataSpec:
-        """What a model may know: the shape of one sample per column, names, class counts of the training part."""
+        """What a model may know: the shape of one sample per column, names, and what the training part tells."""
         counts: tuple[int, ...] = ()
         if self.classes and "y" in self.columns:
             found = np.bincount(self.columns["y"][train_idx], minlength=len(self.classes))
             counts = tuple(int(c) for c in found)
         shapes = {name: tuple(column.shape[1:]) for name, column in self.columns.items()}
-        return DataSpec(shapes=shapes, classes=self.classes, channels=self.channels, class_counts=counts)
+        spec = DataSpec(shapes=shapes, classes=self.classes, channels=self.channels, class_counts=counts)
+        return spec if self.classes else with_scales(spec, self.columns, train_idx)
 
 
 def dataset(
@@ -279,15 +285,6 @@ def _per_sample(name: str, values: ArrayLike, n: int, source: str) -> Array:
     found = plain_array(values, name, source)
     if found.shape != (n,):
         raise DataError(f"{name} must hold one value per sample ({n})", where=where_of(name, source), got=found.shape)
-    return found
-
-
-def _posterior(chances: Array, shape: tuple[int, int], source: str) -> Array:
-    """Raise DataError unless the rows are probabilities of all classes."""
-    found = np.asarray(chances, dtype=np.float64)
-    if found.shape != shape or not (found >= 0).all() or not np.allclose(found.sum(axis=-1), 1):
-        raise DataError(f"posterior must hold probabilities of shape {shape}, each row with the sum 1",
-                        where=where_of("posterior", source), got=f"shape {found.shape}")  # fmt: skip
     return found
 
 

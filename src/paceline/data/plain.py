@@ -1,4 +1,7 @@
-"""Turn labels and groups from anywhere (lists, pandas, object arrays) into plain NumPy arrays, or say why not."""
+"""Turn labels and groups from anywhere (lists, pandas, object arrays) into plain NumPy arrays, or say why not.
+
+Shapes: N samples, C classes.
+"""
 
 from __future__ import annotations
 
@@ -102,3 +105,21 @@ def official_test(test: Array, n: int, source: str) -> Array:
     if twice.size:
         raise DataError("a test index is given twice", where=where, got=int(twice[0]))
     return index
+
+
+def posterior_of(chances: Array, shape: tuple[int, int], source: str) -> Array:
+    """Raise DataError unless the rows are probabilities of all classes."""
+    found = np.asarray(chances, dtype=np.float64)
+    if found.shape != shape or not (found >= 0).all() or not np.allclose(found.sum(axis=-1), 1):
+        raise DataError(f"posterior must hold probabilities of shape {shape}, each row with the sum 1",
+                        where=where_of("posterior", source), got=f"shape {found.shape}")  # fmt: skip
+    return found
+
+
+def clean_of(clean: Array, y: Array | None, source: str) -> Array:
+    """Raise DataError unless there is one number without noise for each target."""
+    found = np.asarray(clean, dtype=np.float64)
+    if y is None or y.dtype.kind != "f" or found.shape != y.shape or not np.isfinite(found).all():
+        raise DataError("clean must hold a finite number for each target", where=where_of("clean", source),
+                        got=f"shape {found.shape}")  # fmt: skip
+    return found

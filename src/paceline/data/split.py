@@ -62,11 +62,12 @@ def make_splits(
     rest = np.setdiff1d(np.arange(len(dataset)), test)
     if not len(rest):
         raise DataError("the test part takes every sample", where="data.split", got=f"{len(test)} samples")
+    inner = _of_the_rest(dataset, config, test, rest)
     if n_folds is None:
-        held = _held_out(dataset, config, rest, config.val_fraction, seed, "val")
+        held = _held_out(dataset, inner, rest, inner.val_fraction, seed, "val")
         parts = [(np.setdiff1d(rest, held), held)]
     else:
-        parts = _folds(dataset, config, rest, n_folds, seed)
+        parts = _folds(dataset, inner, rest, n_folds, seed)
     splits = []
     for k, (train, val) in enumerate(parts):
         _refuse_empty({"train": train, "val": val}, config.rule)
@@ -82,6 +83,24 @@ def _settled(dataset: Dataset, config: SplitConfig) -> SplitConfig:
     if config.rule != "auto":
         return config
     return config.model_copy(update={"rule": "stratified" if _has_classes(dataset) else "random"})
+
+
+def _of_the_rest(dataset: Dataset, config: SplitConfig, test: Ints, rest: Ints) -> SplitConfig:
+    """Return the config by which what the test part leaves is divided.
+
+    Where a value chooses the test part alone, that is by groups if there are any; none of them may then be in the test
+    part too, or the figure on it would be of known groups.
+    """
+    if config.rule != "value" or config.values.val:
+        return config
+    if dataset.group is None:
+        return _settled(dataset, config.model_copy(update={"rule": "auto"}))
+    both = np.intersect1d(dataset.group[test], dataset.group[rest])
+    if both.size:
+        listed = ", ".join(map(str, both[:3].tolist())) + ", ..." * (both.size > 3)
+        raise DataError("groups have samples both in the test part and outside it", where="data.split.values.test",
+                        got=listed, hint="a column that is constant in a group, or name values.val too")  # fmt: skip
+    return config.model_copy(update={"rule": "group"})
 
 
 def _test_part(dataset: Dataset, config: SplitConfig) -> Ints:

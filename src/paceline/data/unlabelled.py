@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,7 +34,8 @@ class Unlabelled:
     """Samples to predict, raw as the training data was.
 
     x: numbers (N, T, F) or (N, F), NaN where missing. lengths: (N,) valid steps, None where all are. channels: the
-    names in the order of x, or () where the file has none. ids: (N,) texts, None for the numbers of the samples.
+    names in the order of x, or () where the file has none. columns: what else the model may be called with, (N, ...),
+    such as the times `t`. ids: (N,) texts, None for the numbers of the samples.
     id_name, label_name: what the table of predictions calls ids and predictions. probabilities: whether that table has
     them unless asked otherwise. source: the file, for messages.
     """
@@ -42,6 +43,7 @@ class Unlabelled:
     x: Array
     lengths: Array | None = None
     channels: tuple[str, ...] = ()
+    columns: Mapping[str, Array] = field(default_factory=dict)
     ids: Array | None = None
     id_name: str = "sample"
     label_name: str = "prediction"

@@ -83,9 +83,4 @@ def _with(member: Predictions, output: NDArray[Any]) -> Predictions:
 
 
 def _sorted(member: Predictions) -> Predictions:
-    order = np.argsort(member.index, kind="stable")
-    arrays: dict[str, Any] = {}
-    for name in ("index", "y", "prediction", "probability", "group"):
-        array = getattr(member, name)
-        arrays[name] = None if array is None else array[order]
-    return Predictions(**arrays)
+    return member.rows(np.argsort(member.index, kind="stable"))

@@ -1,14 +1,14 @@
 """Stored predictions of a member, and the metrics they give. Needs no torch.
 
-Shapes: N samples, D outputs, C classes, S sums per sample. A metric is a ratio of sums over samples, so that weighted
-samples need one matrix product (see `paceline.evaluate.bootstrap`).
+Shapes: N samples, T steps, D outputs, C classes, S sums per sample. A metric is a ratio of sums over samples, so that
+weighted samples need one matrix product (see `paceline.evaluate.bootstrap`).
 """
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ _TINY = 1e-38  # the smallest probability: what float32 cannot hold is not -inf
 class Predictions:
     """What one member predicted for the samples of one part.
 
-    index: positions in the data set (N,). y: classes (N,) or numbers (N,) or (N, D). prediction: like y.
+    index: positions in the data set (N,). y: classes (N,) or numbers (N,), (N, D) or (N, T). prediction: like y.
     probability: (N, C) for classes, None for numbers. group: what samples that are not independent share (N,), such as
-    a patient; None where the data has no groups.
+    a patient; None where the data has no groups. mask: (N, T) the steps that count, where y has one number per step;
+    None where all do.
     """
 
     index: Array
@@ -40,6 +41,16 @@ class Predictions:
     prediction: Array
     probability: Array | None = None
     group: Array | None = None
+    mask: Array | None = None
+
+    def rows(self, keep: Array) -> Predictions:
+        """Return some of the samples, by bool (N,) or positions."""
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        kept: dict[str, Any] = {name: None if array is None else array[keep] for name, array in arrays.items()}
+        return Predictions(**kept)
+
+
+_ARRAYS = tuple(each.name for each in fields(Predictions))
 
 
 def pooled(members: Iterable[tuple[int, Predictions]]) -> list[Predictions]:
@@ -84,9 +95,8 @@ def read_predictions(path: Path, parts: Iterable[str] = ("val", "test")) -> dict
 
 def predictions_in(arrays: Mapping[str, Array], part: str) -> Predictions | None:
     """Return one part of the arrays of a `predictions.npz`; None where they do not hold it in a known form."""
-    names = ("index", "y", "prediction", "probability", "group")
-    index, y, prediction, probability, group = (
-        arrays[n] if (n := f"{part}_{name}") in arrays else None for name in names
+    index, y, prediction, probability, group, mask = (
+        arrays[n] if (n := f"{part}_{name}") in arrays else None for name in _ARRAYS
     )
     if not all(isinstance(array, np.ndarray) for array in (index, y, prediction)):  # a file in the archive is bytes
         return None
@@ -97,7 +107,9 @@ def predictions_in(arrays: Mapping[str, Array], part: str) -> Predictions | None
         return None
     if probability is None:
         numbers = y.dtype.kind in "fiu" and prediction.dtype.kind == "f"
-        return Predictions(index=index, y=y, prediction=prediction, group=group) if numbers else None
+        steps = mask is None or (mask.shape == y.shape and mask.dtype == bool)
+        found = Predictions(index=index, y=y, prediction=prediction, group=group, mask=mask)
+        return found if numbers and steps else None
     if (
         y.ndim != 1
         or probability.ndim != 2
@@ -110,7 +122,7 @@ def predictions_in(arrays: Mapping[str, Array], part: str) -> Predictions | None
 
 def _join(parts: Sequence[Predictions]) -> Predictions:
     arrays: dict[str, Any] = {}
-    for name in ("index", "y", "prediction", "probability", "group"):
+    for name in _ARRAYS:
         found = [getattr(part, name) for part in parts]
         arrays[name] = None if found[0] is None else np.concatenate(found)
     return Predictions(**arrays)
@@ -120,11 +132,15 @@ def sums_of(member: Predictions) -> Floats:
     """Return what each sample adds to the metrics (N, S).
 
     Classes: 1, right, negative log probability, and C columns each: hit, true, predicted. Numbers: 1, squared error,
-    absolute error, both averaged over outputs.
+    absolute error, both averaged over outputs; with a mask, the valid steps and the sums over them.
     """
     one = np.ones((len(member.index), 1))
     if member.probability is None:
         error = (member.prediction.astype(np.float64) - member.y).reshape(len(one), -1)
+        if member.mask is not None:
+            error = np.where(member.mask, error, 0.0)
+            each = (member.mask, error**2, np.abs(error))
+            return np.stack([values.sum(axis=1, dtype=np.float64) for values in each], axis=1)
         return np.hstack([one, (error**2).mean(axis=1, keepdims=True), np.abs(error).mean(axis=1, keepdims=True)])
     classes = np.arange(member.probability.shape[1])
     true, predicted = member.y[:, None] == classes, member.prediction[:, None] == classes

@@ -1,4 +1,4 @@
-"""What to set a classifier beside: a random forest on summaries of each channel, and the true class probabilities.
+"""What to set a model beside: a random forest on summaries of each channel, and what the data's own process knows.
 
 Shapes: N samples, T steps, F channels, C classes, P samples of a part. Needs no torch.
 """
@@ -20,6 +20,7 @@ TREES = 300
 STATISTICS = ("mean", "std", "min", "max", "last-first")
 WHAT = {
     "ceiling": "the class that the process which made the data finds most probable: on average no model does better",
+    "noise": "the process that made the data, without its noise: on average no model has a smaller error",
     "forest": f"random forest of {TREES} trees on {'/'.join(STATISTICS)} of each channel",
 }
 
@@ -68,6 +69,14 @@ def chances_of(name: str, dataset: Dataset, train: Ints, *, seed: int) -> Floats
         return dataset.posterior
     features = summaries(dataset.columns["x"], dataset.columns.get("mask"))
     return forest_chances(features, dataset.columns["y"], train, len(dataset.classes), seed=seed)
+
+
+def clean_predictions(dataset: Dataset, part: Ints) -> Predictions:
+    """Return the targets of the samples `part` without their noise, as if a model had predicted them."""
+    assert dataset.clean is not None
+    mask = dataset.columns.get("mask") if dataset.clean.ndim > 1 else None
+    own = None if mask is None else mask[part]
+    return Predictions(index=part, y=dataset.columns["y"][part], prediction=dataset.clean[part], mask=own)
 
 
 def predictions(chances: Floats, y: Ints, part: Ints) -> Predictions:

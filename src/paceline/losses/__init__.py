@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from paceline.losses.config import CrossEntropyConfig, FocalConfig, LossConfig, MaeConfig, MseConfig
+from paceline.losses.config import (
+    CrossEntropyConfig,
+    FocalConfig,
+    HuberConfig,
+    LossConfig,
+    MaeConfig,
+    MapeConfig,
+    MseConfig,
+    PhysicsInformedConfig,
+    QuantileConfig,
+)
 
 LOSSES: dict[str, type[LossConfig]] = {
     "cross_entropy": CrossEntropyConfig,
     "focal": FocalConfig,
     "mse": MseConfig,
+    "physics_informed": PhysicsInformedConfig,
+    "huber": HuberConfig,
+    "mape": MapeConfig,
     "mae": MaeConfig,
+    "quantile": QuantileConfig,
 }
 
-__all__ = ["LOSSES", "CrossEntropyConfig", "FocalConfig", "LossConfig", "MaeConfig", "MseConfig"]
+__all__ = [
+    "LOSSES", "CrossEntropyConfig", "FocalConfig", "HuberConfig", "LossConfig", "MaeConfig", "MapeConfig", "MseConfig",
+    "PhysicsInformedConfig", "QuantileConfig",
+]  # fmt: skip

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from paceline.metrics.state import Confusion, Mean, RegressionState
 
+EPSILON = torch.finfo(torch.float64).eps  # the least that an error in percent is of
+
 
 def mean(values_B: Tensor, sample_mask: Tensor | None = None) -> Mean:
     """Return the state of the mean of one value per sample."""
@@ -36,7 +38,10 @@ def confusion_counts(prediction_B: Tensor, y_B: Tensor, n_classes: int, sample_m
 
 
 def regression(prediction: Tensor, y: Tensor, sample_mask: Tensor | None = None) -> RegressionState:
-    """Return the state of mse, mae and r2 for predictions and targets of the same shape, (B,) or (B, D)."""
+    """Return the state of the errors of predictions of the targets' shape, (B,) or (B, D).
+
+    An error in percent is of max(|y|, 2.2e-16), as scikit-learn has it.
+    """
     assert prediction.shape == y.shape, (prediction.shape, y.shape)
     y = _wide(y)
     error = _wide(prediction) - y
@@ -47,9 +52,12 @@ def regression(prediction: Tensor, y: Tensor, sample_mask: Tensor | None = None)
         y, error = torch.where(weight > 0, y, 0), torch.where(weight > 0, error, 0)
     count = weight.sum(0)
     center = y.sum(0) / count.clamp(min=1)
+    size = error.abs()
+    percent = 100.0 * size / y.abs().clamp(min=EPSILON)
     return RegressionState(
-        count, center, (weight * (y - center).square()).sum(0), error.square().sum(0), error.abs().sum(0)
-    )
+        count, center, (weight * (y - center).square()).sum(0), error.square().sum(0), size.sum(0), percent.sum(0),
+        size.amax(0),
+    )  # fmt: skip
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -116,6 +116,8 @@ class RegressionState(NamedTuple):
     spread: Tensor
     squared_error: Tensor
     absolute_error: Tensor
+    percent_error: Tensor
+    largest_error: Tensor
 
     def merge(self, other: RegressionState) -> RegressionState:
         n = self.n + other.n
@@ -127,18 +129,23 @@ class RegressionState(NamedTuple):
             self.spread + other.spread + gap * gap * self.n * share,
             self.squared_error + other.squared_error,
             self.absolute_error + other.absolute_error,
+            self.percent_error + other.percent_error,
+            self.largest_error.maximum(other.largest_error),
         )
 
     def values(self, name: str) -> dict[str, Value]:
-        """Return mse, rmse = sqrt(mse), mae and r2, averaged over outputs. `name` is a prefix, "" for none.
+        """Return mse, rmse = sqrt(mse), mae, mape (percent) and r2, averaged over outputs; max_ae, the largest of all.
+
+        `name` is a prefix, "" for none. mape is finite for a target of 0, and says nothing then.
 
         r2 as scikit-learn has it: NaN with fewer than two samples; for constant targets 1 if they are met exactly,
         else 0.
         """
-        n, _, spread, squared, absolute = (np.atleast_1d(np.asarray(each)) for each in self)
+        n, _, spread, squared, absolute, percent, largest = (np.atleast_1d(np.asarray(each)) for each in self)
         if not n.all():
-            return _named(name, dict.fromkeys(("mse", "rmse", "mae", "r2"), float("nan")))
+            return _named(name, dict.fromkeys(("mse", "rmse", "mae", "mape", "max_ae", "r2"), float("nan")))
         mse = float((squared / n).mean())
         unexplained = np.divide(squared, spread, out=(squared > 0).astype(float), where=spread > 0)
         r2 = float((1.0 - unexplained).mean()) if n.min() > 1 else float("nan")
-        return _named(name, {"mse": mse, "rmse": mse**0.5, "mae": float((absolute / n).mean()), "r2": r2})
+        means = {"mse": mse, "rmse": mse**0.5, "mae": float((absolute / n).mean()), "mape": float((percent / n).mean())}
+        return _named(name, {**means, "max_ae": float(largest.max()), "r2": r2})

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from paceline.config.section import Section
 from paceline.errors import ConfigError
-from paceline.types import DataSpec
+from paceline.types import DataSpec, Estimator
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,8 +21,19 @@ class ModelConfig(Section, ABC):
     name: str
 
     @abstractmethod
-    def build(self, spec: DataSpec) -> nn.Module:
+    def build(self, spec: DataSpec) -> nn.Module | Estimator:
         """Return a new model for data of this shape, its weights drawn from torch's default generator."""
+
+
+class EstimatorConfig(ModelConfig, ABC):
+    """A model that is no network: see `paceline.types.Estimator`. Data, splits, record and report are the same.
+
+    Of `training`, only `selection`, `early_stopping.enabled` and `evaluate.every_epochs` (in rounds) concern it.
+    """
+
+    @abstractmethod
+    def build(self, spec: DataSpec) -> Estimator:
+        """Return the estimator for data of this shape."""
 
 
 class WindowsConfig(Section):

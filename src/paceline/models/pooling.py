@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from paceline.models.recurrent import last_valid, zero_padding
+
 
 def masked_mean(x_BTF: Tensor, mask_BT: Tensor | None = None) -> Tensor:
     """Return the mean over the valid steps, (B, F)."""
@@ -24,6 +26,20 @@ def masked_max(x_BTF: Tensor, mask_BT: Tensor | None = None) -> Tensor:
     lowest = torch.finfo(x_BTF.dtype).min
     largest = torch.where(mask_BT[:, :, None], x_BTF, lowest).amax(1)
     return torch.where(mask_BT.any(1, keepdim=True), largest, 0)
+
+
+def masked_statistics(x_BTF: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+    """Return mean, standard deviation (divisor n), minimum, maximum, last minus first valid step, (B, 5F).
+
+    Statistic by statistic. A channel that does not vary has deviation 0 and passes no gradient through it.
+    """
+    x = zero_padding(x_BTF, mask_BT)
+    mean_BF = masked_mean(x, mask_BT)
+    variance_BF = masked_mean((x - mean_BF[:, None]).square(), mask_BT)
+    varies = variance_BF > 0
+    deviation_BF = torch.where(varies, torch.where(varies, variance_BF, 1).sqrt(), 0)
+    change_BF = last_valid(x, mask_BT) - x[:, 0]
+    return torch.cat([mean_BF, deviation_BF, -masked_max(-x, mask_BT), masked_max(x, mask_BT), change_BF], 1)
 
 
 def masked_softmax(scores_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:

@@ -51,7 +51,8 @@ def why_not(model: nn.Module) -> str | None:
     """Return which module keeps a model from training as stacked members, and why; None if none is known to.
 
     Core modules and the classes in `KNOWN` are fine; so is a module class of one's own if everything in it is. What its
-    code does is not read: random numbers, `.item()`, `if` on a tensor or a mask as an index still fail when it runs.
+    code does is not read: random numbers, `.item()`, `if` on a tensor or a mask as an index still fail when it runs. A
+    class that knows better says why in an attribute `not_stacked`.
     """
     for path, module, owned in _walk("", model, owned=False):
         only_weights = owned and isinstance(module, nn.RNNBase)  # a Recurrent runs it from its weights
@@ -91,7 +92,8 @@ def _altered(module: nn.Module) -> str | None:
         return "has a parametrized weight, such as a spectral norm, whose state is not the member's own"
     if any(getattr(module, name, None) for name in HOOKS):
         return "has hooks, which would see all members at once"
-    return None
+    told: str | None = getattr(module, "not_stacked", None)
+    return told
 
 
 def _unknown(module: nn.Module) -> str | None:

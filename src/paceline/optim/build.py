@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from paceline.optim.config import ClipConfig
 
@@ -29,11 +29,14 @@ def build_optimizer(
     return kind(trainable, lr=learning_rate, weight_decay=weight_decay, betas=betas, fused=True)
 
 
-def clip_gradients(parameters: Sequence[nn.Parameter], config: ClipConfig) -> None:
-    """Clip in place, after unscaling: the global 2-norm or each element. Off when the value is null or 0."""
-    if not config.value:
-        return
-    if config.mode == "norm":
-        torch.nn.utils.clip_grad_norm_(parameters, config.value)
-    else:
+def clip_gradients(parameters: Sequence[nn.Parameter], config: ClipConfig, *, measured: bool = False) -> Tensor | None:
+    """Clip in place, after unscaling: the global 2-norm or each element. Off when the value is null or 0.
+
+    Return the global 2-norm before clipping, (), where it is known anyway or `measured`. The host does not look at it.
+    """
+    if config.value and config.mode == "norm":
+        return torch.nn.utils.clip_grad_norm_(parameters, config.value)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]) if measured else None
+    if config.value:
         torch.nn.utils.clip_grad_value_(parameters, config.value)
+    return norm

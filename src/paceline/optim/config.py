@@ -14,6 +14,8 @@ class ScheduleConfig(Section):
 
     `interval: epoch` changes it between epochs (epoch e of the warm-up trains at base x e / warmup_epochs), `step`
     before every optimizer step. Warm-up is given in epochs or as a ratio of the whole training, not both.
+    `cosine_with_restarts` has `num_cycles` equal cycles or, where `t0` is given, a first one of so many epochs, each
+    later one `t_mult` times as long as the one before.
     """
 
     name: Literal["none", "plateau", "linear", "cosine", "cosine_with_restarts"] = "none"
@@ -21,7 +23,9 @@ class ScheduleConfig(Section):
     warmup_epochs: NonNegativeInt = 0
     warmup_ratio: float = Field(default=0.0, ge=0.0, lt=1.0)
     min_factor: float = Field(default=0.0, ge=0.0, le=1.0)  # linear and cosine end here, plateau never goes below
-    num_cycles: PositiveInt = 2  # cosine_with_restarts
+    num_cycles: PositiveInt = 2  # cosine_with_restarts; not looked at where t0 is given
+    t0: PositiveInt | None = None  # cosine_with_restarts
+    t_mult: PositiveInt = 1  # not looked at without t0
     factor: float = Field(default=0.5, gt=0.0, lt=1.0)  # plateau and its friends below
     patience: NonNegativeInt = 3
     threshold: NonNegativeFloat = 1e-3  # relative, as in torch's ReduceLROnPlateau

@@ -6,6 +6,7 @@ Rates are asked for one epoch at a time and set before the step they are for.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ class Schedule:
     def __init__(self, config: ScheduleConfig, base: float, horizon: Horizon, mode: str = "max") -> None:
         self._config, self._base, self._horizon = config, base, horizon
         self._plateau = Plateau(config, mode)
+        self._restarts = restarts(config, horizon)
 
     def rates(self, epoch: int) -> list[float]:
         """Return the learning rate of each optimizer step of an epoch (counted from 0)."""
@@ -45,6 +47,11 @@ class Schedule:
         if self._config.name == "plateau" and epoch > self._warmup(self._horizon.num_epochs):
             self._plateau.observe(value if self._config.observe == "raw" else smoothed)
 
+    def epochs_since_restart(self, epoch: int) -> int | None:
+        """Return how many epochs were trained since the last restart, after `epoch` epochs; None before the first."""
+        begun = bisect_left(self._restarts, epoch)
+        return epoch - self._restarts[begun - 1] if begun else None
+
     def state_dict(self) -> dict[str, Any]:
         return self._plateau.state_dict()
 
@@ -52,9 +59,7 @@ class Schedule:
         self._plateau.load_state_dict(state)
 
     def _warmup(self, total: int) -> float:
-        if self._config.warmup_ratio:
-            return self._config.warmup_ratio * total
-        return self._config.warmup_epochs * total / self._horizon.num_epochs
+        return warmup_of(self._config, self._horizon, total)
 
     def _factor(self, position: int, total: int) -> float:
         """Return the factor at a position (epoch or step, counted from 0) of `total`."""
@@ -63,25 +68,58 @@ class Schedule:
             return min(1.0, (position + 1) / warmup)
         if self._config.name == "plateau":
             return self._plateau.factor
+        if self._config.name == "cosine_with_restarts":
+            return decay(self._config, cycle_at(self._config, self._horizon, position, total)[1])
         progress = (position - warmup) / max(1.0, total - 1 - warmup)
         return decay(self._config, min(1.0, progress))
 
 
-def decay(config: ScheduleConfig, progress: float) -> float:
-    """Return the factor after the warm-up; `progress` runs from 0 (peak) to 1 (last position).
+def warmup_of(config: ScheduleConfig, horizon: Horizon, total: int) -> float:
+    """Return the positions of the warm-up, of `total` positions of a training."""
+    return config.warmup_ratio * total if config.warmup_ratio else config.warmup_epochs * total / horizon.num_epochs
 
-    cosine: min + (1 - min)(1 + cos(pi progress))/2 (Loshchilov & Hutter 2017, eq. 5); with restarts the same, over
-    `num_cycles` equal cycles.
+
+def cycle_at(config: ScheduleConfig, horizon: Horizon, position: int, total: int) -> tuple[int, float]:
+    """Return in which cycle of restarts (from 0) a position after the warm-up is, and how far in it, from 0 to 1.
+
+    With `t0`, cycle i has t0 x t_mult^i epochs (Loshchilov & Hutter 2017, section 3), as torch's
+    CosineAnnealingWarmRestarts; else the training has `num_cycles` equal ones, and its last position ends the last.
+    """
+    after = position - warmup_of(config, horizon, total)
+    if config.t0 is None:
+        progress = min(1.0, after / max(1.0, total - 1 - warmup_of(config, horizon, total))) * config.num_cycles
+        return (int(progress), progress % 1.0) if progress < config.num_cycles else (config.num_cycles - 1, 1.0)
+    epochs, cycle, length = after * horizon.num_epochs / total, 0, config.t0
+    if config.t_mult == 1:
+        return int(epochs // length), epochs % length / length
+    while epochs >= length:
+        epochs, cycle, length = epochs - length, cycle + 1, length * config.t_mult
+    return cycle, epochs / length
+
+
+def restarts(config: ScheduleConfig, horizon: Horizon) -> list[int]:
+    """Return the epochs (counted from 0) in which the learning rate goes back to its peak, ascending."""
+    if config.name != "cosine_with_restarts":
+        return []
+    n = 1 if config.interval == "epoch" else horizon.steps_per_epoch
+    total = n * horizon.num_epochs
+    warmup = warmup_of(config, horizon, total)
+    lasts = [(epoch + 1) * n - 1 for epoch in range(horizon.num_epochs)]
+    cycles = [cycle_at(config, horizon, last, total)[0] if last >= warmup else 0 for last in lasts]
+    return [epoch for epoch in range(1, horizon.num_epochs) if cycles[epoch] > cycles[epoch - 1]]
+
+
+def decay(config: ScheduleConfig, progress: float) -> float:
+    """Return the factor after the warm-up; `progress` runs from 0 (peak) to 1 (last position, or the cycle's end).
+
+    cosine: min + (1 - min)(1 + cos(pi progress))/2 (Loshchilov & Hutter 2017, eq. 5).
     """
     low = config.min_factor
     match config.name:
         case "linear":
             return low + (1 - low) * (1 - progress)
-        case "cosine":
+        case "cosine" | "cosine_with_restarts":
             return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
-        case "cosine_with_restarts":
-            within = progress * config.num_cycles % 1.0 if progress < 1 else 1.0
-            return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * within))
         case _:
             return 1.0
 

@@ -21,15 +21,21 @@ def init_state(name: str, parameters: Mapping[str, Tensor]) -> dict[str, Stacked
     return {moment: {path: torch.zeros_like(p) for path, p in parameters.items()} for moment in moments}
 
 
-def clip(gradients: Stacked, bound: Tensor, mode: str) -> Stacked:
-    """Clip each member's gradients: its global 2-norm (as `clip_grad_norm_`), or each element."""
-    if mode == "value":
-        return {
-            path: torch.minimum(torch.maximum(g, -_wide(bound, g)), _wide(bound, g)) for path, g in gradients.items()
-        }
-    norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
+def global_norm(gradients: Stacked) -> Tensor:
+    """Return each member's global 2-norm (K,)."""
+    norm: Tensor = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
+    return norm
+
+
+def clip_norm(gradients: Stacked, norm: Tensor, bound: Tensor) -> Stacked:
+    """Clip each member's gradients by their global 2-norm (K,), as `clip_grad_norm_`."""
     factor = (bound / (norm + 1e-6)).clamp(max=1.0)
     return {path: g * _wide(factor, g) for path, g in gradients.items()}
+
+
+def clip_value(gradients: Stacked, bound: Tensor) -> Stacked:
+    """Clip each element of each member's gradients."""
+    return {path: torch.minimum(torch.maximum(g, -_wide(bound, g)), _wide(bound, g)) for path, g in gradients.items()}
 
 
 def corrections(first: int, count: int, betas: tuple[float, float]) -> Tensor:

@@ -12,7 +12,8 @@ from paceline.errors import ConfigError
 if TYPE_CHECKING:
     from paceline.run.recipe import Recipe
 
-BUILT_IN = {"pain": "paceline.recipes.pain.recipe"}  # task -> module with a `recipe`
+# task -> module with a `recipe`
+BUILT_IN = {"battery": "paceline.recipes.battery.recipe", "pain": "paceline.recipes.pain.recipe"}
 
 
 def names() -> list[str]:

@@ -10,6 +10,9 @@ from paceline.report.files import Json, RunFiles, items, section, sections
 from paceline.report.results import MemberResult, leading_members
 from paceline.report.words import clean, count, finite, number, numbers
 
+_WIDTHS = ("hidden_size", "hidden", "width")  # keys of a model that say how wide it is
+_LAYERS = ("hidden_dims", "hidden", "channels")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hint:
@@ -53,6 +56,18 @@ class Evidence:
     def value(self, *names: str) -> float | None:
         """A number of the config; None where it is not known."""
         return number(section(self.config, *names[:-1]).get(names[-1]))
+
+    def capacity(self) -> list[str]:
+        """Changes that give the model about twice the width, by its own keys: `model.hidden=64 (now 32)`."""
+        model = section(self.config, "model")
+        sizes = {key: number(model.get(key)) for key in _WIDTHS}
+        found = [f"model.{key}={2 * size:g} (now {size:g})" for key, size in sizes.items() if size]
+        lists = {key: numbers(model.get(key)) for key in _LAYERS}
+        for key, layers in lists.items():
+            if layers and None not in layers:
+                now, wide = (",".join(f"{f * (size or 0.0):g}" for size in layers) for f in (1, 2))
+                found.append(f"model.{key}=[{wide}] (now [{now}])")
+        return found[:1] or ["a larger model"]
 
     def most(self, holds: Callable[[Evidence, MemberResult], bool]) -> list[MemberResult]:
         """The members for which a statement holds, where these are most of those trained."""

@@ -106,7 +106,10 @@ def few_samples(e: Evidence) -> list[Hint]:
     rarest = min(train, default=_RARE)
     if 0 < n < _FEW:
         of = f", {min(val):g} of the rarest class" if val else ""
-        seen, why = f"Validation has {count(n, 'sample')}{of}", f"one of them moves an accuracy by {show(1 / n, 3)}"
+        moved = (
+            f"one of them moves an accuracy by {show(1 / n, 3)}" if e.classes else "a mean error of so few says little"
+        )
+        seen, why = f"Validation has {count(n, 'sample')}{of}", moved
     elif rarest < _RARE:
         at = train.index(rarest)
         name = e.classes[at] if at < len(e.classes) else str(at)

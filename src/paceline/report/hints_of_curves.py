@@ -51,7 +51,9 @@ def nothing_learned(e: Evidence) -> list[Hint]:
         low, high = (show(median(f(loss) for loss in losses), 2) for f in (min, max))
         seen = f"The training loss {'hardly moves' if still else 'goes up and down'} ({low} to {high}) {words}"
         why = f"the learning rate is too {'low' if still else 'high'}"
-        change = e.options(e.times(10 if still else 0.1, "training", "learning_rate"))
+        why += ", the data do not tell the target, or the model is too small" if still else ""
+        rate = e.times(10 if still else 0.1, "training", "learning_rate")
+        change = e.options(rate, "the rate that paceline lr-find shows", *(e.capacity() if still else []))
         return [Hint(rule="nothing_learned", seen=seen, why=why, change=change)]
     return []
 
@@ -127,11 +129,14 @@ def overfitting(e: Evidence) -> list[Hint]:
     if not found:
         return []
     low, end = (fmean(f(e.column(member, "val_loss")) for member in found) for f in (min, tail))
-    dropout = e.value("model", "dropout")
+    gap = fmean(tail(e.column(member, "val_loss")) - tail(e.column(member, "train_loss")) for member in found)
+    dropout, patience = e.value("model", "dropout"), e.value("training", "early_stopping", "patience") or 1
     more = [] if dropout is None or dropout >= 0.5 else [f"model.dropout=0.5 (now {dropout:g})"]
-    change = e.options(*more, e.times(10, "training", "weight_decay"))
+    half = [f"training.early_stopping.patience={patience // 2:g} (now {patience:g})"] if patience > 1 else []
+    change = e.options(*more, e.times(10, "training", "weight_decay"), *half)
     seen = (
-        f"In {e.of(found)} the validation loss rose from {show(low, 3)} to {show(end, 3)} while the training loss fell"
+        f"In {e.of(found)} the validation loss rose from {show(low, 3)} to {show(end, 3)} while the training loss "
+        f"fell, to a gap of {show(gap, 3)} between them"
     )
     why = "the later epochs fit the training part alone"
     return [Hint(rule="overfitting", seen=seen, why=why, change=change)]

@@ -14,6 +14,7 @@ from paceline.report.decided import decision_table
 from paceline.report.ensembles import ensemble_table
 from paceline.report.figures import Figure, learning_curves
 from paceline.report.files import Json, RunFiles, items, read, section, sections
+from paceline.report.groups import group_tables
 from paceline.report.headline import Headline, headline
 from paceline.report.predicted import predicted
 from paceline.report.references import reference_table
@@ -83,6 +84,7 @@ class Page:
     leading: str  # the variant that the metrics and the classes are of; empty where nothing was varied
     variants: tables.Table | None
     references: tables.Table | None
+    groups: list[tuple[str, tables.Table]]
     members: tables.Table | None
     ensembles: tables.Table | None
     decisions: tables.Table | None
@@ -121,6 +123,7 @@ def page_of(files: RunFiles) -> Page:
         leading=next(iter(variant_names(files.summary)), ""),
         variants=tables.variant_table(files.summary),
         references=reference_table(files.summary),
+        groups=group_tables(files.summary),
         members=tables.member_table(files.summary, members),
         ensembles=ensemble_table(files.summary),
         decisions=decision_table(files.summary),

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from paceline.evaluate.predictions import Floats
+from paceline.evaluate.predictions import Array, Floats
 from paceline.report.figures import Figure, Panel, draw
 from paceline.report.predicted import Predicted
 from paceline.report.scale import padded
@@ -28,7 +28,8 @@ def residuals(found: Predicted | None) -> Figure | None:
     if found is None or found.classes:
         return None
     true, predicted = (
-        np.concatenate([_outputs(getattr(one.found, name)) for one in found.members]) for name in ("y", "prediction")
+        np.concatenate([_outputs(getattr(one.found, name), one.found.mask) for one in found.members])
+        for name in ("y", "prediction")
     )
     known = np.isfinite(predicted).all(axis=1)
     if not known.any():
@@ -99,5 +100,7 @@ def _dots(points: Sequence[tuple[float, float]]) -> Line:
     return Line(points=[each for x, y in points for each in ((x, y), (x, None))], css="scatter c0")
 
 
-def _outputs(values: Floats) -> Floats:
+def _outputs(values: Floats, mask: Array | None) -> Floats:
+    """Return (P, D) predictions: each valid step is one, where a target has a number for each step."""
+    values = values if mask is None else values[mask]
     return np.asarray(values, dtype=np.float64).reshape(len(values), -1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paceline.evaluate.predictions import Array, Floats
+from paceline.evaluate.predictions import Array, Floats, Predictions, sums_of
 from paceline.report.predicted import Predicted, chosen_probability
 from paceline.report.tables import Cell, Table, brief, share_bar
 from paceline.report.words import clean, count, percent, places_for, shorten, show
@@ -99,9 +99,7 @@ def _class_words(found: Predicted, hard: Hardness, *, several: bool) -> str:
 
 def _numbers(found: Predicted) -> SamplesView:
     index = np.concatenate([one.found.index for one in found.members])
-    error = np.concatenate(
-        [np.abs(one.found.prediction - one.found.y).reshape(len(one.found.y), -1).mean(axis=1) for one in found.members]
-    )
+    error = np.concatenate([_mean_error(one.found) for one in found.members])
     samples, place = np.unique(index, return_inverse=True)
     mean = np.bincount(place, weights=error) / np.bincount(place)
     order = np.lexsort((samples, -mean))[:SHOWN]
@@ -123,6 +121,13 @@ def _numbers(found: Predicted) -> SamplesView:
     return SamplesView(
         lead=lead, table=Table(columns=columns, rows=rows, caption=_POSITION, title="samples with the largest errors")
     )
+
+
+def _mean_error(found: Predictions) -> Floats:
+    """Return the mean absolute error of each sample (N,), over its outputs or its valid steps."""
+    sums = sums_of(found)
+    error: Floats = sums[:, 2] / np.maximum(sums[:, 0], 1)
+    return error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -32,13 +32,15 @@ _METRICS = {
     "mae": "MAE",
     "mse": "MSE",
     "mape": "MAPE",
+    "max_ae": "largest error",
     "r2": "R²",
     "roc_auc": "ROC AUC",
     "ece": "calibration error (ECE)",
     "lr": "learning rate",
+    "grad_norm": "gradient norm",
 }
 _AFTER = {"calibrated": "calibrated", "tuned": "tuned thresholds"}  # what a metric's name ends with
-_LOWER = {"loss", "rmse", "mae", "mse", "mape", "ece", "error"}
+_LOWER = {"loss", "rmse", "mae", "mse", "mape", "ae", "ece", "error"}
 _SHARES = {"accuracy", "f1", "precision", "recall", "auc"}
 _HIGHER = {*_SHARES, "r2"}
 

@@ -173,7 +173,8 @@ def planned(plan: Plan, config: RunConfig, changed: Mapping[str, Any]) -> Plan:
 def _placed(plan: Plan, values: Mapping[str, Any]) -> Plan:
     device, threads, processes = (values.get(k) for k in ("device", "numerics.threads", "training.processes"))
     if device is not None:
-        plan = replace(plan, device=str(resolve_device(device)))
+        cohorts = tuple(replace(cohort, device="") for cohort in plan.cohorts)  # chosen now, wherever they had to go
+        plan = replace(plan, device=str(resolve_device(device)), cohorts=cohorts)
     if isinstance(threads, int):
         plan = replace(plan, threads=threads)
     return replace(plan, processes=min(processes, len(plan.cohorts))) if isinstance(processes, int) else plan

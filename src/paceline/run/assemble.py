@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,19 +15,21 @@ from paceline.data.rows import RowFeed, RowPass, Rows
 from paceline.errors import ModelError
 from paceline.models.norm import MaskedBatchNorm1d
 from paceline.models.vectorise import is_recurrent
+from paceline.run.initial import initial_model
 from paceline.run.inputs import InMemory
 from paceline.run.openings import RecordedPass
 from paceline.train.augment import augment_of
 from paceline.train.engine_cohort import CohortEngine
 from paceline.train.engine_eager import EagerEngine
-from paceline.train.learner import EngineAndFeed, seeded_model
+from paceline.train.learner import EngineAndFeed
+from paceline.train.micro import MicroBatches
 from paceline.types import Cohort
 
 if TYPE_CHECKING:
     from paceline.run.job import Job
 
 Opened = Callable[[], None]
-Uncompiled = Callable[[int, str], None]
+Changed = Callable[[Mapping[str, Any]], None]
 
 
 def assemble(
@@ -35,33 +37,39 @@ def assemble(
     jobs: Sequence[Job],
     device: torch.device,
     opened: Opened,
-    uncompiled: Uncompiled = lambda step, reason: None,
+    changed: Changed = lambda change: None,
 ) -> EngineAndFeed:
     """Return the engine of the plan with the members' models, and the feed of their training parts.
 
-    `opened` is called when a pass over test data begins, `uncompiled` with step and reason when the step cannot
-    be compiled.
+    `opened` is called when a pass over test data begins, `changed` with a change of the plan (see `change_plan`).
     """
     if cohort.engine == "eager":
         (job,) = jobs
-        return _eager(cohort, job, device, opened)
-    return _cohort(cohort, jobs, device, opened, uncompiled)
+        return _eager(cohort, job, device, opened, changed)
+    return _cohort(cohort, jobs, device, opened, changed)
 
 
-def _eager(cohort: Cohort, job: Job, device: torch.device, opened: Opened) -> EngineAndFeed:
+def _eager(cohort: Cohort, job: Job, device: torch.device, opened: Opened, changed: Changed) -> EngineAndFeed:
+    def halved(step: int, samples: int, reason: str) -> None:
+        changed({"cohort": cohort.id, "step": step, "micro_batch": samples, "reason": reason})
+
     training = job.config.training
     passes = job.inputs.passes(training, device, batches=cohort.batches)
     if "test" in passes:
         passes["test"] = RecordedPass(passes["test"], opened)
-    model = seeded_model(job.build_model, job.member)
-    augment = augment_of(training.augment, job.inputs.spec)
-    engine = EagerEngine(model, job.task, training, job.member, passes, device, augment=augment)
+    augment, micro = augment_of(training.augment, job.inputs.spec), MicroBatches(cohort.micro_batches, halved)
+    engine = EagerEngine(
+        initial_model(job), job.task, training, job.member, passes, device, augment=augment, micro=micro
+    )
     return EngineAndFeed(engine, job.inputs.feed(job.member, training, device, batches=cohort.batches))
 
 
 def _cohort(
-    cohort: Cohort, jobs: Sequence[Job], device: torch.device, opened: Opened, uncompiled: Uncompiled
+    cohort: Cohort, jobs: Sequence[Job], device: torch.device, opened: Opened, changed: Changed
 ) -> EngineAndFeed:
+    def uncompiled(step: int, reason: str) -> None:
+        changed({"cohort": cohort.id, "step": step, "compile": False, "reason": reason})
+
     training = jobs[0].config.training
     inputs = [job.inputs for job in jobs if isinstance(job.inputs, InMemory)]
     assert len(inputs) == len(jobs), "a cohort trains on data in memory"
@@ -70,7 +78,7 @@ def _cohort(
         Rows(member=j.member, rows=i.trained(j.config.training) + o)
         for j, i, o in zip(jobs, inputs, offsets, strict=True)
     ]
-    models = [seeded_model(job.build_model, job.member) for job in jobs]
+    models = [initial_model(job) for job in jobs]
     cut = cohort.batches != "whole" and "mask" in table
     lengths = trailing_lengths(table["mask"].cpu().numpy()) if cut else None
     feed = RowFeed(

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from paceline.config.tree import Tree, difference
 from paceline.data.audit import Check, audit
 from paceline.data.config import DataConfig
 from paceline.data.dataset import Dataset
 from paceline.data.split import Split, make_splits
+from paceline.data.target import valid_targets
 from paceline.errors import ConfigError, DataError, PacelineError
-from paceline.losses.config import doubtful
+from paceline.losses.config import asked_by, doubtful
+from paceline.models.config import EstimatorConfig
 from paceline.run.blame import defined_at, users_errors, users_line
 from paceline.run.config import RunConfig
+from paceline.run.defaults import changed
+from paceline.run.fitted import without_meaning
+from paceline.run.initial import begun
 from paceline.run.inputs import InMemory, split_inputs
 from paceline.run.job import Job
 from paceline.run.members import Variant, expand, variants
@@ -27,6 +32,10 @@ from paceline.run.references import check_references
 from paceline.run.rehearse import rehearse
 from paceline.train.runtime import resolve_device
 from paceline.types import Member, Plan
+
+if TYPE_CHECKING:
+    from paceline.train.learner import ModelFactory
+    from paceline.types import Estimator
 
 LOG = logging.getLogger("paceline")
 
@@ -73,7 +82,9 @@ def build(
     jobs = _jobs(points, dataset, splits)
     device = resolve_device(config.device)
     rehearse(jobs, device)
-    for text in filter(None, {doubtful(point.config.loss): None for point in points}):
+    jobs = begun(jobs)
+    texts = [*_doubts(jobs), *_no_notice(jobs, recipe)]
+    for text in filter(None, dict.fromkeys(texts)):
         LOG.warning(text)
     if plan is None or members_of(plan) != {job.member.id for job in jobs}:
         plan = make_plan(jobs, device, workers=data is None)
@@ -135,7 +146,28 @@ def member_job(member: Member, config: RunConfig, inputs: InMemory) -> Job:
         loss = config.loss.build(replace(spec, class_counts=counts))
     with users_errors("the task cannot be built", f"task={config.task.name}"):
         task = config.task.build(spec, loss)
-    return Job(member=member, config=config, inputs=inputs, task=task, build_model=partial(config.model.build, spec))
+    spec = asked_by(loss, spec)
+    build_model = cast("ModelFactory", partial(config.model.build, spec))
+    estimator: Estimator | None = None
+    if isinstance(config.model, EstimatorConfig):
+        with users_errors("the model cannot be built", f"model={config.model.name}"):
+            estimator = config.model.build(spec)
+    return Job(member=member, config=config, inputs=inputs, task=task, build_model=build_model, estimator=estimator)
+
+
+def _doubts(jobs: Sequence[Job]) -> Iterator[str]:
+    """What each variant's loss is probably not meant for."""
+    for job in {job.member.variant: job for job in reversed(jobs)}.values():
+        loss, inputs = job.config.loss, job.inputs
+        yield doubtful(loss)
+        if isinstance(inputs, InMemory) and not inputs.spec.classes and "y" in inputs.dataset.columns:
+            yield doubtful(loss, inputs.spec, valid_targets(inputs.dataset.columns, inputs.split.train))
+
+
+def _no_notice(jobs: Sequence[Job], recipe: Recipe) -> list[str | None]:
+    """What each variant's estimator takes no notice of, of what was changed for it."""
+    first = {job.member.variant: job for job in reversed(jobs) if job.estimator is not None}
+    return [without_meaning(job, changed(job.config, recipe)) for job in first.values()]
 
 
 def restricted(prepared: Prepared, members: Sequence[str]) -> Prepared:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paceline.run.scope import processor, scope_of
+from paceline.track.redact import shown_words
 
 if TYPE_CHECKING:
     from paceline.types import Plan
@@ -35,7 +36,7 @@ def describe(command: Sequence[str], used: Sequence[Path], plan: Plan) -> dict[s
         "scope": scope_of(plan),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
-        "command": list(command),
+        "command": shown_words(command),
         "use": [{"file": path.name, "sha256": file_sha256(path)} for path in used],
     }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shlex
 import sys
@@ -15,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paceline.checkpoint.store import Store
-from paceline.config.tree import put
 from paceline.data.fingerprint import part_fingerprint
 from paceline.errors import InterruptedRunError
 from paceline.launch.workers import Event, Worker, died, explain, how_it_died, run_workers
 from paceline.run.assemble import assemble
+from paceline.run.fitted import ENGINE, fit_jobs, isolated, most_rounds, publish_fitted
 from paceline.run.folder import Run
+from paceline.run.identity import identity
 from paceline.run.inputs import InMemory
-from paceline.run.lineage import NOTHING_ELSE, Origin, origin
 from paceline.run.openings import record_opening
 from paceline.run.outcome import is_done, note_death, note_end
-from paceline.run.plan import change_plan
-from paceline.run.publish import publish_member
+from paceline.run.plan import change_plan, changed_cohort
+from paceline.run.publish import publish_improved, publish_member
 from paceline.run.shared import shared_data
 from paceline.run.summary import finish
 from paceline.track.journal import Journal, from_row, read_journal
@@ -34,8 +32,9 @@ from paceline.track.queue import TrackerQueue
 from paceline.train.cohort import CohortTraining, Trainee
 from paceline.train.control import LoopControl, Stopped
 from paceline.train.learner import GradientLearner
+from paceline.train.micro import DeviceMemoryError
 from paceline.train.runtime import resolve_device, session
-from paceline.train.saving import Saver
+from paceline.train.saving import Saver, saved_where_full
 from paceline.train.witness import Witness
 from paceline.types import Cohort, Consumer, Record, Stateful
 
@@ -83,17 +82,17 @@ def execute(
     """Train what is not trained yet and derive the run's files. Raises InterruptedRunError after a save.
 
     Cohorts train in worker processes where the plan has several, and in this one where callbacks have to see every
-    record before training goes on.
+    record before training goes on. The trackers are left open.
     """
     control, observer, trackers = control or LoopControl(), observer or Silent(), trackers or TrackerQueue({})
-    status = "failed"
     try:
         plan = prepared.plan
         left = [cohort for cohort in plan.cohorts if not is_done(run, cohort)]
         for cohort in plan.cohorts:
             if cohort not in left:
                 observer.end(cohort.id, skipped=True)
-        if plan.processes > 1 and len(left) > 1 and not callbacks:
+        side_by_side = plan.processes > 1 and len(left) > 1
+        if (side_by_side or isolated(prepared.jobs, left)) and not callbacks:
             _in_workers(run, prepared, left, use, trackers, control, observer)
         else:
             with session(prepared.config.numerics, plan.threads):
@@ -102,18 +101,10 @@ def execute(
                             partial(change_plan, run)).train()  # fmt: skip
         finish(run, prepared)
         trackers.artefact("summary.json", run.path / "summary.json")
-        status = "finished"
     except InterruptedRunError as error:
-        status = "interrupted"
         raise _interrupted(run, control, use, error.what) from None
     except Stopped:
-        status = "interrupted"
         raise _interrupted(run, control, use, IDLE) from None
-    except KeyboardInterrupt:  # in a notebook
-        status = "interrupted"
-        raise
-    finally:
-        trackers.close(status)
 
 
 def train_cohort(
@@ -201,18 +192,23 @@ class _Worker:
     def train(self) -> None:
         """Restore, train, publish, mark as done. Raises InterruptedRunError when told to stop."""
         try:
-            self._train()
+            if self._cohort.engine == ENGINE:
+                self._fit()
+            else:
+                self._train()
+        except DeviceMemoryError as error:
+            self._on_the_cpu(error)
         finally:
             self._control.attended = False
 
     def _train(self) -> None:
-        training, device = self._jobs[0].config.training, resolve_device(self._plan.device)
+        training, device = self._jobs[0].config.training, resolve_device(self._cohort.device or self._plan.device)
         with closing(Journal(self._run.path / "logs", self._cohort.id)) as journal:
-            belongs_to = identity(self._jobs, origin(self._run))
+            belongs_to = identity(self._run, self._jobs)
             saver = Saver(self._store(), training.save, self._beside(journal), belongs_to, journal.sync)
             learner = GradientLearner(saver=saver, control=self._control)
             opened = partial(_record_test, self._run, self._jobs[0])
-            data = assemble(self._cohort, self._jobs, device, opened, self._uncompiled)
+            data = assemble(self._cohort, self._jobs, device, opened, self._changed)
             if training.log_batches:
                 path = self._run.path / "logs" / f"{self._cohort.id}.batches"
                 data = replace(data, feed=Witness(data.feed, path))
@@ -221,10 +217,11 @@ class _Worker:
                 journal.restart()
             trained = learner.cohort
             assert trained is not None
-            number, of = self._plan.cohorts.index(self._cohort) + 1, len(self._plan.cohorts)
-            self._observer.start(self._cohort, number, of, training.num_epochs, trained.epoch(0))
-            with closing(learner.fit(data, trainees)) as records:  # which waits for a save under way
+            self._begin(training.num_epochs, resumed_at=trained.epoch(0))
+            with closing(learner.fit(data, trainees)) as records, saved_where_full(saver, trained):
                 for record in records:
+                    if training.save.best_at_once:
+                        publish_improved(self._run, self._jobs, trained, record)
                     self._consume(record, journal)
             journal.finish()  # before the cohort counts as done
         if saver.failure is not None:
@@ -235,8 +232,35 @@ class _Worker:
         note_end(self._run, self._cohort, trained)
         self._observer.end(self._cohort.id, skipped=False)
 
-    def _uncompiled(self, step: int, reason: str) -> None:
-        self._changed({"cohort": self._cohort.id, "step": step, "compile": False, "reason": reason})
+    def _fit(self) -> None:
+        """Fit estimators from the start: there is nothing to restore."""
+        with closing(Journal(self._run.path / "logs", self._cohort.id)) as journal:
+            journal.restart()
+            learner, records = fit_jobs(self._jobs, self._control, partial(_record_test, self._run, self._jobs[0]))
+            self._begin(most_rounds(self._jobs), resumed_at=0)
+            for record in records:
+                self._consume(record, journal)
+            journal.finish()
+        if self._control.interrupted:
+            raise Stopped(self._control.interrupted)
+        rows = list(read_journal(self._run.path / "logs" / f"{self._cohort.id}.jsonl"))
+        for k, job in enumerate(self._jobs):
+            publish_fitted(self._run.member_folder(job.member.id), job, learner, k, rows)
+        note_end(self._run, self._cohort, learner)
+        self._observer.end(self._cohort.id, skipped=False)
+
+    def _begin(self, num_epochs: int, resumed_at: int) -> None:
+        ids = [cohort.id for cohort in self._plan.cohorts]
+        self._observer.start(self._cohort, ids.index(self._cohort.id) + 1, len(ids), num_epochs, resumed_at)
+
+    def _on_the_cpu(self, error: DeviceMemoryError) -> None:
+        """Train on from the state that was saved when not even one sample fitted into the device's memory."""
+        if (self._cohort.device or self._plan.device).startswith("cpu"):
+            raise error
+        change = {"cohort": self._cohort.id, "step": error.step, "device": "cpu", "reason": error.got}
+        self._changed(change)
+        self._cohort = changed_cohort(self._cohort, change)
+        self.train()
 
     def _store(self) -> Store:
         return Store(self._run.path / "checkpoints" / self._cohort.id)
@@ -263,27 +287,6 @@ class _Worker:
 def _interrupted(run: Run, control: LoopControl, use: Sequence[Path] = (), what: str = SAVED) -> InterruptedRunError:
     command = ["paceline", "resume", str(run.path), *(word for path in use for word in ("--use", str(path)))]
     return InterruptedRunError(what, hint=shlex.join(command), exit_code=control.interrupted)
-
-
-def identity(jobs: Sequence[Job], made_with: Origin = NOTHING_ELSE) -> dict[str, str]:
-    """Return what a checkpoint belongs to: config, data and split of its members. A state of another is refused.
-
-    made_with: what the run had when it was made, where it has other values now.
-    """
-    trees = [{name: value for name, value in job.config.tree().items() if name != "members"} for job in jobs]
-    for tree in trees:
-        for key, value in made_with.config.items():
-            put(tree, key, value)
-    splits = [job.inputs.split for job in jobs if isinstance(job.inputs, InMemory)]
-    found = {"config": _digest(trees)}
-    if splits:
-        found["data"] = made_with.data or splits[0].fingerprint
-        found["split"] = _digest([[s.train.tolist(), s.val.tolist(), s.test.tolist()] for s in splits])
-    return found
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _record_test(run: Run, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 config.yaml plan.json environment.json splits.json summary.json members.csv log.jsonl timing.csv report.html
 checkpoints/<cohort>/step-<n>/   logs/<cohort>.jsonl, .timing.csv, .done
+init/<sha256>.pt (where weights were given to begin with)
 members/<id>/ overrides.yaml history.csv history.json best.pt latest.pt predictions.npz decision.json (where asked for)
 """
 
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from paceline.checkpoint.files import make_folder, sync_folder, write_text_atomic
@@ -90,10 +92,12 @@ class Run:
 
     def member_config(self, member: str) -> Tree:
         """Return a member's resolved config: the run's, with its own differences laid over it."""
+        return overlay(self.config, self.member_overrides(member))
+
+    def member_overrides(self, member: str) -> Tree:
+        """Return in what a member's config differs from the run's."""
         path = self.member_folder(member) / "overrides.yaml"
-        if not path.exists():
-            return self.config
-        return overlay(self.config, read_yaml(path))
+        return read_yaml(path) if path.exists() else {}
 
     def member_folder(self, member: str) -> Path:
         return self.path / "members" / member
@@ -162,8 +166,10 @@ def claim(runs: Path, name: str, *, overwrite: bool) -> Path:
     return path
 
 
-def create(path: Path, texts: Mapping[str, str]) -> Run:
+def create(path: Path, texts: Mapping[str, str], states: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Run:
     """Make the run folder with its first files, in one rename: it is there whole or not at all.
+
+    states: files of tensors, by name.
 
     Where it replaces another, this is put aside: call it within `replacing`.
     """
@@ -175,6 +181,11 @@ def create(path: Path, texts: Mapping[str, str]) -> Run:
             target = making / name
             target.parent.mkdir(parents=True, exist_ok=True)
             write_text_atomic(target, text)
+        for name, state in states.items():
+            from paceline.checkpoint.store import write_state
+
+            (making / name).parent.mkdir(exist_ok=True)
+            write_state(making / name, state)
         for folder in ("checkpoints", "logs", "members"):
             (making / folder).mkdir(exist_ok=True)
         for folder in ("members", "."):  # names are durable too, or a power cut takes a run and its checkpoints

@@ -34,17 +34,6 @@ class Change:
         return bool(self.config or self.scope or self.data)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """What a run was made with, where it is otherwise now: config values by dotted key, the data's fingerprint."""
-
-    config: Mapping[str, Any] = field(default_factory=dict)
-    data: str | None = None
-
-
-NOTHING_ELSE = Origin()
-
-
 def read_lineage(run: Run) -> list[Change]:
     """Return the changes of a run, the first one first. Raises RunError where the file is damaged."""
     if not (run.path / NAME).exists():
@@ -92,14 +81,9 @@ def scope_in_force(made_with: Mapping[str, Any], changes: Sequence[Change]) -> d
     return {key: value for key, value in scope.items() if value is not None}
 
 
-def origin(run: Run) -> Origin:
-    """Return what the run was made with: what its checkpoints say that they belong to."""
-    config: dict[str, Any] = {}
-    data = None
-    for change in read_lineage(run):
-        config |= {key: before for key, (before, _) in change.config.items() if key not in config}
-        data = data or (change.data[0] if change.data else None)
-    return Origin(config=config, data=data)
+def data_made_with(run: Run) -> str | None:
+    """Return the fingerprint of the data that the run was made with, where it has other data now."""
+    return next((change.data[0] for change in read_lineage(run) if change.data), None)
 
 
 def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Pair]:

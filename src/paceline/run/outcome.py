@@ -5,21 +5,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from paceline.errors import RunError
 from paceline.run.folder import Run, write_json
 from paceline.run.publish import write_history
 from paceline.track.journal import read_journal
-from paceline.train.cohort import Status
+from paceline.train.cohort import Progress, Status
 from paceline.train.selection import Selector
 from paceline.types import Cohort
 
 if TYPE_CHECKING:
     from paceline.run.build import Prepared
-    from paceline.train.cohort import CohortTraining
 
 LOG = logging.getLogger("paceline")
+
+
+class Ended(Protocol):
+    """What a learner can say of a cohort whose training is over; an entry per member."""
+
+    @property
+    def members(self) -> Sequence[str]: ...
+
+    @property
+    def progress(self) -> Sequence[Progress]: ...
+
+    @property
+    def selectors(self) -> Sequence[Selector]: ...
 
 
 def is_done(run: Run, cohort: Cohort) -> bool:
@@ -27,7 +39,7 @@ def is_done(run: Run, cohort: Cohort) -> bool:
     return _path(run, cohort, "done").is_file()
 
 
-def note_end(run: Run, cohort: Cohort, trained: CohortTraining) -> None:
+def note_end(run: Run, cohort: Cohort, trained: Ended) -> None:
     """Write down how every member ended. From here on the cohort is done."""
     members = zip(trained.members, trained.progress, trained.selectors, strict=True)
     _write(run, cohort, "done", [

@@ -17,10 +17,13 @@ from paceline.data.csv_text import csv_text
 from paceline.run.decide import DECISION, decide
 from paceline.run.folder import to_json
 from paceline.run.inputs import InMemory, Inputs
+from paceline.types import OF_NO_PART, SCALES
 
 if TYPE_CHECKING:
+    from paceline.run.folder import Run
     from paceline.run.job import Job
     from paceline.train.cohort import CohortTraining
+    from paceline.types import Record
 
 SCHEMA_VERSION = 1
 Row = Mapping[str, Any]  # one line of a journal
@@ -40,9 +43,20 @@ def publish_member(folder: Path, job: Job, cohort: CohortTraining, k: int, rows:
             write_state(folder / name, state | ({"decision": fitted} if which == "best" else {}))
     write_history(folder, rows)
     if arrays:
-        write_bytes_atomic(folder / "predictions.npz", _npz(arrays))
+        write_bytes_atomic(folder / "predictions.npz", npz(arrays))
     if fitted is not None:
         write_text_atomic(folder / DECISION, to_json(fitted))
+
+
+def publish_improved(run: Run, jobs: Sequence[Job], cohort: CohortTraining, record: Record) -> None:
+    """Write `best.pt` of a record's member where the record is of the epoch that has just become its best."""
+    k = cohort.members.index(record.member)
+    selection = cohort.selectors[k].record()
+    if record.split == "val" and selection["epoch"] == record.epoch:
+        row = {"split": "val", "epoch": record.epoch, "values": record.values}
+        folder = run.member_folder(record.member)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_state(folder / "best.pt", _weights_file(jobs[k], cohort, k, "best", [row], selection))
 
 
 def write_history(folder: Path, rows: Sequence[Row]) -> None:
@@ -61,7 +75,7 @@ def history_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
         entry = entries.setdefault(row["step"], {"epoch": row["epoch"], "step": row["step"]})
         for name, value in row["values"].items():
             if not isinstance(value, list):
-                entry["lr" if name == "lr" else f"{row['split']}_{name}"] = value
+                entry[name if name in OF_NO_PART else f"{row['split']}_{name}"] = value
     columns = dict.fromkeys(name for entry in entries.values() for name in entry)
     return {name: [entry.get(name) for entry in entries.values()] for name in columns}
 
@@ -82,13 +96,13 @@ def _weights_file(
         "metrics": {f"val_{name}": value for name, value in last[-1]["values"].items()} if last else {},
         "selection": dict(selection),
         "config": job.config.tree(),
-        **_data_part(job),
+        **data_part(job),
     }
     beside = {"average": "average_state_dict", "optimizer": "optimizer_state_dict"}
     return state | {name: kept[own] for own, name in beside.items() if own in kept}
 
 
-def _data_part(job: Job) -> dict[str, Any]:
+def data_part(job: Job) -> dict[str, Any]:
     """Return what prediction on raw input needs besides the weights. Index arrays become int64 tensors."""
     spec = job.inputs.spec
     part: dict[str, Any] = {
@@ -96,6 +110,7 @@ def _data_part(job: Job) -> dict[str, Any]:
         "class_counts": list(spec.class_counts),
         "channels": list(spec.channels),
         "shapes": {name: list(shape) for name, shape in spec.shapes.items()},
+        "scales": {name: getattr(spec, name) for name in SCALES},
         "scaler": None,
         "preparation": None,
         "reading": {},
@@ -129,12 +144,16 @@ def prediction_arrays(
         for name, values in (("group", inputs.dataset.group), ("id", inputs.dataset.ids)):
             if values is not None:
                 arrays[f"{part}_{name}"] = values[rows]
-        if "y" in inputs.dataset.columns:
-            arrays[f"{part}_y"] = inputs.dataset.columns["y"][rows]
+        y, mask = inputs.dataset.columns.get("y"), inputs.dataset.columns.get("mask")
+        if y is not None:
+            arrays[f"{part}_y"] = y[rows]
+            if mask is not None and y.shape == mask.shape and y.dtype.kind == "f":  # a number for each step
+                arrays[f"{part}_mask"] = mask[rows]
     return arrays
 
 
-def _npz(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+def npz(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    """Return the content of a compressed archive of arrays."""
     target = io.BytesIO()
     np.savez_compressed(target, allow_pickle=False, **arrays)
     return target.getvalue()

@@ -17,7 +17,7 @@ from paceline.errors import ConfigError
 from paceline.losses import LOSSES, LossConfig
 from paceline.models.config import ModelConfig
 from paceline.tasks.config import ClassificationConfig, TaskConfig
-from paceline.track.config import TRACKERS, TrackerConfig
+from paceline.track.config import CONF, TRACKERS, TrackerConfig
 
 GIVEN = "given"  # the name of a task, data or loss that came as a Python object
 BASES: dict[str, type[Section]] = {"data": DataConfig, "model": ModelConfig, "loss": LossConfig}
@@ -137,8 +137,8 @@ def options(recipe: Recipe, tasks: Iterable[str]) -> Options:
 
 
 def conf_folders(recipe: Recipe, config_dir: Path | None) -> list[Path]:
-    """Return where YAML options are looked for: the user's folder (`./configs` unless given), then the recipe's."""
+    """Return where YAML options are looked for: the user's folder (`./configs` unless given), the recipe's, ours."""
     own = config_dir if config_dir is not None else Path("configs")
     if config_dir is not None and not config_dir.is_dir():
         raise ConfigError("the config folder does not exist", where="--config-dir", got=str(config_dir))
-    return [folder for folder in (own, recipe.conf) if folder is not None and folder.is_dir()]
+    return [folder for folder in (own, recipe.conf, CONF) if folder is not None and folder.is_dir()]

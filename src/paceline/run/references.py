@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from paceline.data.config import DataConfig
 from paceline.data.dataset import Dataset
+from paceline.data.split import Split
 from paceline.errors import ConfigError
 from paceline.evaluate.paired import difference
-from paceline.evaluate.predictions import metrics_of
-from paceline.evaluate.references import chances_of, predictions
+from paceline.evaluate.predictions import Predictions, metrics_of
+from paceline.evaluate.references import Ints, chances_of, clean_predictions, predictions
 
 if TYPE_CHECKING:
     from paceline.run.build import Prepared
@@ -23,10 +25,12 @@ LEFT_OUT = {"forest": ("log_loss",)}  # its probabilities are shares of trees an
 
 def check_references(config: DataConfig, dataset: Dataset) -> None:
     """Raise ConfigError for a reference that these data do not allow."""
-    if not config.references:
-        return
-    if not dataset.classes or "y" not in dataset.columns:
-        raise ConfigError("references are for classification", where="data.references", got=config.references[0])
+    for name in config.references:
+        if name == "noise" and dataset.clean is None:
+            raise ConfigError("the targets of these data are not known without their noise", where="data.references",
+                              got=name, hint="data.references=[]")  # fmt: skip
+        if name != "noise" and not (dataset.classes and "y" in dataset.columns):
+            raise ConfigError("this reference is for classification", where="data.references", got=name)
     if "ceiling" in config.references and dataset.posterior is None:
         raise ConfigError("the ceiling of these data is not known", where="data.references", got="ceiling",
                           hint="data.references=[forest]")  # fmt: skip
@@ -37,20 +41,26 @@ def reference_rows(prepared: Prepared) -> dict[str, list[Row]]:
     dataset, config = prepared.dataset, prepared.config.data
     if dataset is None:
         return {}
-    y = dataset.columns["y"]
     rows: dict[str, list[Row]] = {}
     for name in config.references:
         for split in prepared.splits:
-            chances = chances_of(name, dataset, split.train, seed=split.seed)
+            found = predictor(name, dataset, split)
             parts = ["val", *["test"] * bool(config.split.open_test and len(split.test))]
             metrics = {
                 f"{part}_{metric}": value
                 for part in parts
-                for metric, value in metrics_of(predictions(chances, y, getattr(split, part))).items()
+                for metric, value in metrics_of(found(getattr(split, part))).items()
                 if metric not in LEFT_OUT.get(name, ())
             }
             rows.setdefault(name, []).append({"seed": split.seed, "fold": split.fold, "metrics": metrics})
     return rows
+
+
+def predictor(name: str, dataset: Dataset, split: Split) -> Callable[[Ints], Predictions]:
+    """Return what gives the predictions of a reference for some samples."""
+    if name == "noise":
+        return partial(clean_predictions, dataset)
+    return partial(predictions, chances_of(name, dataset, split.train, seed=split.seed), dataset.columns["y"])
 
 
 def models_minus(prepared: Prepared, rows: Sequence[Row], members: Sequence[Row]) -> dict[str, Any]:

@@ -16,12 +16,14 @@ from paceline.evaluate.passes import evaluate
 from paceline.models.building import refuse_oversized
 from paceline.run.blame import users_errors
 from paceline.run.decide import check_decidable
+from paceline.run.fitted import rehearse_estimator
 from paceline.run.inputs import InMemory
 from paceline.run.misfit import sizes_explained
 from paceline.run.recipe import GIVEN
 from paceline.train.augment import augment_of
 from paceline.train.learner import seeded_model
 from paceline.train.runtime import autocast
+from paceline.train.selection import doubt_of_patience
 
 if TYPE_CHECKING:
     from paceline.run.job import Job
@@ -33,15 +35,18 @@ LOG = logging.getLogger("paceline")
 def rehearse(jobs: Sequence[Job], device: torch.device) -> list[str]:
     """Evaluate two samples per variant: shapes fit, the loss is one, the selection metric exists.
 
-    Return the class of each variant's model.
+    Return the class of each variant's model; an estimator is none.
 
     Raises PacelineError with the line of the user's own file where its code fails.
     """
     found = []
     for job in {job.member.variant: job for job in reversed(jobs)}.values():
         training = job.config.training
-        _check_samples(job)
         check_decidable(job)
+        if job.estimator is not None:
+            rehearse_estimator(job)
+            continue
+        _check_samples(job)
         model = _model(job).to(device)
         found.append(type(model).__name__)
         batch = next(iter(job.inputs.passes(training, device)["val"]), None)
@@ -55,6 +60,8 @@ def rehearse(jobs: Sequence[Job], device: torch.device) -> list[str]:
                               got=training.selection.metric, hint=hint(training.selection.metric, numbers))  # fmt: skip
         if _needs_the_whole_sequence(job, model):
             LOG.info("model=%s is offline / non-causal: it needs the whole sequence", job.config.model.name)
+    for text in filter(None, {doubt_of_patience(job.config.training): None for job in jobs if job.estimator is None}):
+        LOG.warning(text)
     return found
 
 

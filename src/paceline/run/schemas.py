@@ -28,9 +28,11 @@ class _Form(BaseModel):
 class _CohortEntry(_Form):
     id: Name
     members: Annotated[list[Name], Field(min_length=1)]
-    engine: Literal["eager", "cohort"] = "eager"
+    engine: Literal["eager", "cohort", "estimator"] = "eager"
     compile: bool = False
     batches: Literal["whole", "cut", "by_length"] = "whole"
+    micro_batches: list[Annotated[list[Count], Field(min_length=2, max_length=2)]] = []
+    device: str = ""
 
 
 class _PlanFile(_Form):
@@ -47,11 +49,18 @@ class _UsedFile(_Form):
     sha256: str
 
 
+class _InitialEntry(_Form):
+    file: str
+    sha256: str
+    copy_of: Annotated[str, Field(alias="copy", pattern=r"^init/[0-9a-f]{16}\.pt$")]
+
+
 class _EnvironmentFile(_Form):
     run_id: str = ""
     use: list[_UsedFile] = []
     config: dict[str, Any] = {}
     scope: dict[str, Any] | None = None
+    init_from: dict[Name, _InitialEntry] = {}
 
 
 class _AuditEntry(_Form):
@@ -106,10 +115,22 @@ class _OutcomeFile(_Form):
     members: list[_OutcomeEntry]
 
 
+class _ModelFile(_Form):
+    name: str
+    sha256: str
+
+
+class _ScalesEntry(_Form):
+    target_mean: float = 0.0
+    target_std: float = 1.0
+    time_step: float = 1.0
+
+
 class _WeightsFile(_Form):
-    """`best.pt` and `latest.pt`."""
+    """`best.pt` and `latest.pt`; that of an estimator has no tensors, and names the file of its model."""
 
     model_state_dict: dict[str, Any]
+    model_file: _ModelFile | None = None
     config: dict[str, Any]
     epoch: Count
     metrics: dict[str, Any]
@@ -117,6 +138,7 @@ class _WeightsFile(_Form):
     class_counts: list[Count]
     channels: list[str]
     shapes: dict[str, list[Size]]
+    scales: _ScalesEntry | None = None
     preparation: dict[str, Any] | None
     reading: dict[str, Any]
     decision: dict[str, Any] | None = None

@@ -52,7 +52,8 @@ def scope_of(plan: Plan) -> Scope:
     settings = (*SETTINGS, *CUDA_SETTINGS) if cuda else SETTINGS
     found |= {name: os.environ[name] for name in settings if name in os.environ}
     found |= {WORKSPACE[0]: os.environ.get(*WORKSPACE)} if cuda else {}
-    if any(cohort.compile for cohort in plan.cohorts) or plan.changes:  # which say where compiling was given up
+    given_up = any("compile" in change for change in plan.changes)
+    if given_up or any(cohort.compile for cohort in plan.cohorts):
         found["compiler"] = _compiler()
     return found
 

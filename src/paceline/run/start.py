@@ -19,6 +19,7 @@ from paceline.run.config import RunConfig, resolve
 from paceline.run.defaults import changed
 from paceline.run.environment import command_line, describe
 from paceline.run.folder import Run, create, overrides_text, to_json
+from paceline.run.initial import begun_again, copies, to_record
 from paceline.run.inputs import Ready, split_inputs
 from paceline.run.job import Job
 from paceline.run.lineage import config_made_with, in_force, read_lineage
@@ -48,6 +49,8 @@ def create_run(path: Path, prepared: Prepared, used: Sequence[Path] = (), recipe
     tree = prepared.config.tree()
     made_with = {"config": tree, "changed": changed(prepared.config, recipe)}
     environment = describe(command_line(), used, prepared.plan)
+    begin_with = to_record(prepared.jobs)
+    environment |= {"init_from": begin_with} if begin_with else {}
     texts = {
         "config.yaml": to_yaml(tree),
         "plan.json": to_json(plan_to_json(prepared.plan)),
@@ -58,7 +61,7 @@ def create_run(path: Path, prepared: Prepared, used: Sequence[Path] = (), recipe
         texts["splits.json"] = to_json(document)
     for job in prepared.jobs:
         texts[f"members/{job.member.id}/overrides.yaml"] = overrides_text(prepared.overrides(job))
-    return create(path, texts)
+    return create(path, texts, copies(prepared.jobs))
 
 
 def reopen(
@@ -88,7 +91,9 @@ def reopen(
     if members_of(plan) != {job.member.id for job in jobs}:
         raise RunError("the plan does not fit the run's members", where=str(run.path / "plan.json"))
     for job in {job.member.variant: job for job in jobs}.values():
-        refuse_oversized(job.build_model, f"model={job.config.model.name}")
+        if job.estimator is None:
+            refuse_oversized(job.build_model, f"model={job.config.model.name}")
+    jobs = begun_again(run, jobs)
     return Prepared(config=config, plan=plan, jobs=jobs, dataset=dataset, splits=splits, checks=checks)
 
 

@@ -18,6 +18,7 @@ from paceline.evaluate.references import WHAT
 from paceline.evaluate.statistics import summarise
 from paceline.run.decide import After, add_decisions
 from paceline.run.folder import Run, write_json
+from paceline.run.grouped import grouped
 from paceline.run.openings import count_openings
 from paceline.run.outcome import journal_rows, outcomes
 from paceline.run.pooled import Stored, add_sample_intervals, ensembles, of_kind, stored_predictions
@@ -98,6 +99,7 @@ def _summary(
         "members": [{key: value for key, value in m.items() if key != "lists"} for m in members],
         "ensemble": ensembles(members, stored, leading, config.training.selection.metric, after),
         "references": _references(prepared, of_leading),
+        **grouped(prepared, of_leading, stored),
         **_class_results(of_leading, prepared),
         "test_openings": _openings(run, prepared),
         "seconds": _seconds(run),

@@ -24,7 +24,6 @@ from paceline.train.runtime import amp_enabled
 
 if TYPE_CHECKING:
     from paceline.run.job import Job
-    from paceline.train.config import TrainingConfig
 
 
 class Costs(Protocol):
@@ -76,7 +75,7 @@ def ways(jobs: Sequence[Job], device: torch.device, processes: int, costs: Costs
         return eager
     needed, counts = need(jobs, model), [side_by_side] if fixed else range(1, side_by_side + 1)
     stacked = []
-    for count, compiled in product(counts, _compiled(training, facts, device)):
+    for count, compiled in product(counts, _compiled(jobs[0], facts, device)):
         most = needed.fits(budget(training, device, count))
         cohorts = min(len(jobs), count * -(-len(jobs) // (most * count)))
         seconds = costs.cohort(jobs, facts, cohorts, count, compiled=compiled)
@@ -88,7 +87,10 @@ def ways(jobs: Sequence[Job], device: torch.device, processes: int, costs: Costs
     return [*eager, *stacked]
 
 
-def _compiled(training: TrainingConfig, facts: Facts, device: torch.device) -> list[bool]:
+def _compiled(job: Job, facts: Facts, device: torch.device) -> list[bool]:
+    training = job.config.training
+    if device.type == "cpu" and getattr(getattr(job.task, "loss", None), "not_compiled", False):
+        return [False]  # a loss whose compiled step is known to crash, asked for or not
     if device.type == "mps" or (facts.time_steps and training.compile == "auto"):
         return [False]  # unrolled over time, compiling takes longer than it saves
     return {"auto": [False, True], True: [True], False: [False]}[training.compile]

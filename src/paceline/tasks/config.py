@@ -47,12 +47,17 @@ class ClassificationConfig(TaskConfig):
     decision: DecisionConfig = DecisionConfig()
 
     def build(self, spec: DataSpec, loss: Loss) -> Task:
-        from paceline.errors import DataError
+        from paceline.errors import ConfigError, DataError
+        from paceline.losses.physics import PhysicsInformed
+        from paceline.losses.regression import Huber, Mae, Mape, Mse, Quantile
         from paceline.tasks import Classification
 
         if not spec.classes:
             raise DataError("classification needs class labels", where="data", got="numeric targets",
                             hint="integer or text labels in y, or a regression task")  # fmt: skip
+        if isinstance(loss, Mse | Mae | Huber | Mape | Quantile | PhysicsInformed):
+            raise ConfigError("the loss is for numbers, and the targets are classes", where="loss",
+                              got=type(loss).__name__, hint="loss=cross_entropy or focal")  # fmt: skip
         return Classification(loss=loss, inputs=self.inputs, decision=self.decision, n_classes=spec.n_classes)
 
 
@@ -69,6 +74,12 @@ class RegressionConfig(TaskConfig):
         return given
 
     def build(self, spec: DataSpec, loss: Loss) -> Task:
+        from paceline.errors import ConfigError
+        from paceline.losses.classification import CrossEntropy, Focal
+        from paceline.losses.config import levels_of
         from paceline.tasks import Regression
 
-        return Regression(loss=loss, inputs=self.inputs)
+        if isinstance(loss, CrossEntropy | Focal):
+            raise ConfigError("the loss is for classes, and the targets are numbers", where="loss",
+                              got=type(loss).__name__, hint="loss=mse, mae, huber, quantile")  # fmt: skip
+        return Regression(loss=loss, inputs=self.inputs, levels=levels_of(loss))

@@ -6,10 +6,10 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import PositiveInt, field_validator
+from pydantic import NonNegativeFloat, PositiveInt, field_serializer, field_validator
 
 from paceline.config import Section
-from paceline.errors import ConfigError
+from paceline.errors import ConfigError, without_credentials
 
 if TYPE_CHECKING:
     from paceline.types import Tracker
@@ -68,5 +68,63 @@ class TensorBoardConfig(TrackerConfig):
         return TensorBoard(run_folder, self)
 
 
+class MlflowConfig(TrackerConfig):
+    """MLflow: a parent run with a child per member. Needs the package mlflow.
+
+    uri: a folder (`./mlruns`, `file:./mlruns`), which is served by SQLite in it, a database, or a server; null: what
+    MLFLOW_TRACKING_URI says, else the folder `mlruns` beside the run folders. Its credentials are kept out of every
+    file. experiment: its name; null: the task's. axis: what points are plotted over. checkpoints: send each member's
+    `best.pt`. tags: tags of your own for the parent run. every_seconds: how often values are sent. timeout_seconds: how
+    long a server may take to answer.
+    """
+
+    uri: str | None = None
+    experiment: str | None = None
+    axis: Literal["epoch", "step"] = "epoch"
+    checkpoints: bool = False
+    tags: dict[str, str] = {}
+    every_seconds: NonNegativeFloat = 5.0
+    timeout_seconds: PositiveInt = 5
+
+    @field_validator("uri", "experiment")
+    @classmethod
+    def _says_something(cls, text: str | None) -> str | None:
+        if text is not None and not text.strip():
+            raise ValueError("it is empty: null is the default")
+        return text
+
+    @field_serializer("uri")
+    def _without_credentials(self, uri: str | None) -> str | None:
+        return None if uri is None else without_credentials(uri)
+
+    def build(self, run_folder: Path) -> Tracker:
+        from paceline.track.mlflow import Mlflow
+
+        return Mlflow(run_folder, self)
+
+
+class WandbConfig(TrackerConfig):
+    """Weights & Biases: a run per member, together in a group. Needs the package wandb.
+
+    mode: `offline` keeps them in `wandb/` beside the run folders, for `wandb sync`; null: what WANDB_MODE says, else
+    offline. project: null: the task's name. axis: what points are plotted over.
+    """
+
+    mode: Literal["offline", "online"] | None = None
+    project: str | None = None
+    entity: str | None = None
+    axis: Literal["epoch", "step"] = "epoch"
+
+    def build(self, run_folder: Path) -> Tracker:
+        from paceline.track.wandb import Wandb
+
+        return Wandb(run_folder, self)
+
+
 # The built-in ones; a recipe or a --use file brings more.
-TRACKERS: dict[str, type[TrackerConfig]] = {"tensorboard": TensorBoardConfig}
+TRACKERS: dict[str, type[TrackerConfig]] = {
+    "tensorboard": TensorBoardConfig,
+    "mlflow": MlflowConfig,
+    "wandb": WandbConfig,
+}
+CONF = Path(__file__).parent / "conf"  # options of several trackers: tracking=dual

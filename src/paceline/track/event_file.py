@@ -99,5 +99,32 @@ def replace(folder: Path, events: Iterable[bytes]) -> Path:
     return path
 
 
+def event(step: int, values: Iterable[Any]) -> bytes:
+    """Return an event of some `scalar` and `image` values, at a step."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    body: bytes = Event(wall_time=time.time(), step=step, summary=Summary(value=list(values))).SerializeToString()
+    return body
+
+
+def scalar(tag: str, value: float) -> Any:
+    """Return a number under a tag."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    return Summary.Value(tag=tag, simple_value=value)
+
+
+def image(tag: str, png: bytes) -> Any:
+    """Return a picture under a tag. Raises ValueError for what is no PNG file."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    if not png.startswith(b"\x89PNG"):
+        raise ValueError(f"{tag} is not a PNG file")
+    width, height = struct.unpack_from(">II", png, 16)  # of the PNG's header
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+    return Summary.Value(tag=tag, image=image)
+
+
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("events.out.tfevents.[0-9]*.*"))

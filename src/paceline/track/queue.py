@@ -11,17 +11,21 @@ import shlex
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from paceline.errors import InterruptedRunError, without_credentials
 from paceline.track.spool import Acknowledged, recorded
 from paceline.types import Record, Tracker
 
 LOG = logging.getLogger("paceline")
 BATCH = 1000  # records handed over at once
 CAPACITY = 10_000  # records that may wait in memory; what comes then is read from the journal later
-LINGER_SECONDS = 0.2  # between two batches
+LINGER_SECONDS = 0.2  # between two batches, unless a tracker has its own `pause_seconds`
+SHARE = 0.01  # of the time a tracker may compute: while it does, the training waits for the interpreter
+LONGEST_REST_SECONDS = 30.0  # that this asks for
 PAUSES_SECONDS = (1.0, 60.0)  # after a failure: the first, doubled each time, and the longest
 CLOSING_SECONDS = {"finished": 30.0}  # how long the end of a run waits for its trackers
 CLOSING_IN_HASTE_SECONDS = 5.0  # the same where it was interrupted or has failed
@@ -39,6 +43,19 @@ class TrackerQueue:
     def any(self) -> bool:
         """Whether there is a tracker at all."""
         return bool(self._feeds)
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Close with the status by which the block ends: `finished`, `interrupted`, or `failed` for any other error."""
+        status = "failed"
+        try:
+            yield
+            status = "finished"
+        except (InterruptedRunError, KeyboardInterrupt):  # the latter in a notebook
+            status = "interrupted"
+            raise
+        finally:
+            self.close(status)
 
     def put(self, record: Record) -> None:
         """Queue one record, which is in the journal already; never blocks."""
@@ -81,7 +98,7 @@ class _Feed:
         self._status = ""
         self.missing = 0
         self._warned = False
-        self.wake, self._closing = threading.Event(), threading.Event()
+        self.wake, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
         self.wake.set()
         self.thread = threading.Thread(target=self._work, name=f"paceline-tracker-{label}", daemon=True)
         self.thread.start()
@@ -90,6 +107,8 @@ class _Feed:
         """Queue one record, or leave it to the journal. A record that is left is in the journal before it is read."""
         if not self._behind and len(self._records) < CAPACITY:
             self._records.append(record)
+            if len(self._records) > CAPACITY // 2:
+                self._hurry.set()
         elif self._run_folder is not None:
             self._behind = True
         elif not self._warned:
@@ -100,18 +119,24 @@ class _Feed:
     def close(self, status: str) -> None:
         self._status = status
         self._closing.set()
+        self._hurry.set()
         self.wake.set()
 
     def _work(self) -> None:
-        failures = 0
+        failures, before = 0, 0.0
         while not self._closing.is_set():
             self.wake.wait()
             self.wake.clear()
+            started = time.thread_time()
             failures = 0 if self._send_all() else failures + 1
             if failures:
                 self.wake.set()
-            first, longest = PAUSES_SECONDS
-            self._closing.wait(min(longest, first * 2 ** (failures - 1)) if failures else LINGER_SECONDS)
+                first, longest = PAUSES_SECONDS
+                self._closing.wait(min(longest, first * 2 ** (failures - 1)))
+            else:
+                spent = time.thread_time() - started
+                self._rest(min(spent, before))  # the first sending imports what it needs, which is no measure
+                before = spent
         if not self._send_all():
             time.sleep(LINGER_SECONDS)
             if not self._send_all():
@@ -120,6 +145,13 @@ class _Feed:
             self._tracker.close(self._status)
         except Exception as error:
             self._warn(error)
+
+    def _rest(self, spent_seconds: float) -> None:
+        """Pause until the next batch: so long that sending takes a small share of the time, unless memory fills up."""
+        linger = getattr(self._tracker, "pause_seconds", LINGER_SECONDS)
+        self._hurry.wait(max(linger, min(LONGEST_REST_SECONDS, spent_seconds / SHARE)))
+        if not self._closing.is_set():
+            self._hurry.clear()
 
     def _send_all(self) -> bool:
         """Send whatever waits; return whether the tracker took it. However often it fails, it is one warning."""
@@ -174,4 +206,4 @@ class _Feed:
         if not self._warned:
             self._warned = True
             LOG.warning("tracker %s failed and is tried again: %s: %s", self.label, type(error).__name__,
-                        " ".join(str(error).split()))  # fmt: skip
+                        without_credentials(" ".join(str(error).split())))  # fmt: skip

@@ -11,19 +11,18 @@ import math
 import os
 import re
 import struct
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paceline.config.reading import parse_json, read_text
 from paceline.config.suggest import nearest
-from paceline.config.tree import read_yaml
 from paceline.errors import ConfigError
 from paceline.track import event_file
 from paceline.track.confusion import MOST_CLASSES, ConfusionPictures
 from paceline.track.journal import from_row, read_journal
+from paceline.track.names import Matrix, Names, canonical_name, class_names, plain_text
 
 if TYPE_CHECKING:
     from paceline.track.config import TensorBoardConfig
@@ -31,47 +30,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("paceline")
 FOLDER = "tensorboard"  # in the run folder
-
-Matrix = list[list[int]]
-Points = list[tuple[str, float | Matrix]]  # tag and value; a matrix becomes a picture
-
-
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """How values are named: a group's own tags by canonical name (None leaves a value out), and the classes."""
-
-    tags: Mapping[str, str | None] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-
-    def points(self, record: Record, *, figures: bool = True) -> Points:
-        """Return a record's scalars, per-class values (`<tag>/<class>`) and confusion matrix.
-
-        Without points are the `last` records, which repeat the validation of the last epoch, and the per-class values
-        of the selected state, unless `tags` names them.
-        """
-        found: Points = []
-        for name, value in record.values.items() if record.split != "last" else ():
-            canonical = canonical_name(record.split, name)
-            tag = self.tags.get(canonical, canonical)
-            if tag is None:
-                continue
-            if not isinstance(value, list):
-                found.append((_text(tag), value))
-            elif value and all(isinstance(row, list) for row in value):
-                if figures and name.endswith("confusion"):
-                    found.append((_text(tag), value))
-            elif record.split in ("train", "val") or canonical in self.tags:
-                labels = self._of(value)
-                found += [(_text(f"{tag}/{name}"), _number(v)) for name, v in zip(labels, value, strict=True)]
-        return found
-
-    def _of(self, values: Sequence[Any]) -> Sequence[str]:
-        return self.classes if len(self.classes) == len(values) else [str(index) for index in range(len(values))]
-
-
-def canonical_name(split: str, name: str) -> str:
-    """Return the name that a value has in the history: `val_f1_macro`; the learning rate is `lr`."""
-    return name if name == "lr" else f"{split}_{name}"
 
 
 @dataclass
@@ -100,7 +58,7 @@ class TensorBoard:
             raise ConfigError("the package tensorboard is not installed", where="tracking.tensorboard",
                               hint="pip install tensorboard") from None  # fmt: skip
         self._run, self._config = run_folder, config
-        self._names = Names(tags=config.tags, classes=_classes(run_folder))
+        self._names = Names(tags=config.tags, classes=class_names(run_folder))
         self._journals = _journals(run_folder)
         self._members: dict[str, _Written] = {}
         self._seen: set[str] = set()  # canonical names
@@ -120,7 +78,7 @@ class TensorBoard:
         content = Path(path).read_bytes()
         folder = self._run / FOLDER
         target = next(iter(event_file.files(folder)), None) or event_file.replace(folder, [])
-        event_file.append(target, [_event(step, [_image(_text(name), content)])])
+        event_file.append(target, [event_file.event(step, [event_file.image(plain_text(name), content)])])
 
     def artefact(self, name: str, path: str) -> None:
         """TensorBoard shows no files: they stay in the run folder."""
@@ -182,10 +140,10 @@ class TensorBoard:
         values = []
         for tag, value in self._names.points(record, figures=self._draws(record)):
             if not isinstance(value, list):
-                values.append(_scalar(tag, value))
+                values.append(event_file.scalar(tag, value))
             elif (picture := self._picture(value)) is not None:
-                values.append(_image(tag, picture))
-        return [_event(self._axis(record), values)] if values else []
+                values.append(event_file.image(tag, picture))
+        return [event_file.event(self._axis(record), values)] if values else []
 
     def _picture(self, counts: Matrix) -> bytes | None:
         if not self._figures:
@@ -222,55 +180,12 @@ def _signature(event: Any) -> tuple[int, tuple[tuple[str, bytes], ...]]:
     return event.step, tuple((v.tag, b"" if v.HasField("image") else _bits(v.simple_value)) for v in values)
 
 
-def _event(step: int, values: Iterable[Any]) -> bytes:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    body: bytes = Event(wall_time=time.time(), step=step, summary=Summary(value=list(values))).SerializeToString()
-    return body
-
-
-def _scalar(tag: str, value: float) -> Any:
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    return Summary.Value(tag=tag, simple_value=value)
-
-
-def _image(tag: str, png: bytes) -> Any:
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    if not png.startswith(b"\x89PNG"):
-        raise ValueError(f"{tag} is not a PNG file")
-    width, height = struct.unpack_from(">II", png, 16)  # of the PNG's header
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
-    return Summary.Value(tag=tag, image=image)
-
-
 def _bits(value: float) -> bytes:
     """Return a value as it is stored, rounded to float32."""
     try:
         return struct.pack("<f", value)
     except OverflowError:
         return struct.pack("<f", math.copysign(math.inf, value))
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)  # JSON has no NaN
-
-
-def _text(tag: str) -> str:
-    """Replace what UTF-8 cannot hold."""
-    return tag.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _classes(run_folder: Path) -> tuple[str, ...]:
-    """Return the names of the classes: of the data set, or those given beside a user's own loaders."""
-    path = run_folder / "splits.json"
-    if path.is_file():
-        return tuple(map(str, parse_json(read_text(path)).get("classes") or ()))
-    path = run_folder / "config.yaml"
-    data = read_yaml(path).get("data", {}) if path.is_file() else {}
-    return tuple(map(str, data.get("classes", ())))
 
 
 def _journals(run_folder: Path) -> dict[str, Path]:

@@ -70,10 +70,15 @@ def lower_is_better(metric: str) -> bool:
 
 
 class EarlyStoppingConfig(Section):
-    """Stop a member after `patience` evaluations without improvement of its smoothed selection metric."""
+    """Stop a member after `patience` evaluations without improvement of its smoothed selection metric.
+
+    Evaluations in the first `grace_after_restart` epochs after a restart of the schedule do not count: a learning rate
+    that is back at its peak makes the metric worse for a while.
+    """
 
     enabled: bool = True
     patience: PositiveInt = 10
+    grace_after_restart: NonNegativeInt = 0
 
 
 class WeightAverageConfig(Section):
@@ -155,7 +160,8 @@ class SaveConfig(Section):
 
     keep_every: also every so many steps, and these stay; of the others the last `keep_last` do. asynchronous: a thread
     writes a copy of the state while training goes on (`auto`: where the copy takes at most 1 GiB); the save at the end
-    and one that was asked for are waited for. on_error: what follows when the disk refuses: `continue` warns, once.
+    and one that was asked for are waited for. best_at_once: `best.pt` at every improvement, not only at the end.
+    on_error: what follows when the disk refuses: `continue` warns, once.
     """
 
     every_seconds: PositiveFloat | None = 30.0
@@ -164,6 +170,7 @@ class SaveConfig(Section):
     keep_last: PositiveInt = 2
     keep_every: PositiveInt | None = None
     asynchronous: bool | Literal["auto"] = "auto"
+    best_at_once: bool = False
     on_error: Literal["stop", "continue"] = "stop"
 
 
@@ -214,6 +221,8 @@ class TrainingConfig(Section):
     oversample: OversampleConfig = OversampleConfig()
     divergence: DivergenceConfig = DivergenceConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    init_from: str | None = None  # weights to begin with: best.pt, a run folder, .safetensors
+    log_grad_norm: bool | Literal["auto"] = "auto"  # auto: where gradients are clipped by their norm
     log_batches: bool = False  # a hash of every step's batches, in logs/<cohort>.batches
     save: SaveConfig = SaveConfig()
 
@@ -223,6 +232,13 @@ class TrainingConfig(Section):
         if average.name == "swa" and average.first_epoch(self.num_epochs) > self.num_epochs:
             raise ValueError(f"weight_average.start_epoch is after the last of {self.num_epochs} epochs")
         return self
+
+    @property
+    def logs_grad_norm(self) -> bool:
+        """Whether the mean norm of the gradients before clipping is in the record of every epoch."""
+        if self.log_grad_norm == "auto":
+            return bool(self.gradient_clip.value) and self.gradient_clip.mode == "norm"
+        return self.log_grad_norm
 
     @model_validator(mode="after")
     def _one_judge_of_steps(self) -> TrainingConfig:

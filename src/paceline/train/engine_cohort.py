@@ -23,7 +23,6 @@ from paceline.metrics.state import values as divide
 from paceline.models.keyed import site_stream
 from paceline.optim import stacked
 from paceline.optim.average import blend
-from paceline.optim.build import build_optimizer
 from paceline.optim.stacked import Stacked
 from paceline.train.augment import Augment
 from paceline.train.config import TrainingConfig
@@ -31,9 +30,21 @@ from paceline.train.control import LoopControl, checked
 from paceline.train.divergence import init_skips, take_skips
 from paceline.train.fitting import check_cohort
 from paceline.train.member_function import MemberFunction
+from paceline.train.micro import IN_A_COHORT, enough_memory
 from paceline.train.runtime import autocast
 from paceline.train.stacked_step import StackedStep
-from paceline.train.stacking import Stack, clones, copy_into, hyper, init_averages, stack_models, template
+from paceline.train.stacking import (
+    Stack,
+    clones,
+    copy_into,
+    flushed_means,
+    hyper,
+    init_averages,
+    init_norms,
+    optimizer_state,
+    stack_models,
+    template,
+)
 from paceline.types import Member
 
 if TYPE_CHECKING:
@@ -64,7 +75,9 @@ class CohortEngine:
         self._configs, self._config, self._compiled = tuple(configs), configs[0], compiled
         self._uncompiled, self._at = uncompiled, 0  # the step in the making
         self._autocast = autocast(self._config.amp, device)
-        self._function = MemberFunction(template(models, device), tasks[0], table, self._autocast, augment)
+        self._function = MemberFunction(
+            template(models, device), tasks[0], table, self._autocast, augment, replayed=compiled
+        )
         parameters, buffers = stack_models(models, device)
         zeros = torch.zeros(len(members), dtype=torch.float64, device=device)
         sums = {term: zeros.clone() for term in self._function.terms()}
@@ -73,7 +86,8 @@ class CohortEngine:
         averages = init_averages(parameters, buffers, models[0]) if averaged else {}
         policy = self._config.divergence.policy
         skips = init_skips(len(members), device) if policy == "skip" else {}
-        self._now = Stack(parameters, buffers, moments, zeros, sums, clones(sums), averages, skips)  # a row per slot
+        norms = init_norms(len(members), device)
+        self._now = Stack(parameters, buffers, moments, zeros, sums, clones(sums), averages, skips, norms)  # per slot
         everyone = torch.arange(len(members), device=device)
         self._marked = self._now.take(everyone) if policy == "rollback" else None  # a row per member
         self._all: Stack | None = None  # a row per member, once there are fewer slots
@@ -88,7 +102,7 @@ class CohortEngine:
         rows = [self._own(batch["rows"]) for batch in group]
         masks = [self._own(batch["sample_mask"]) for batch in group] if "sample_mask" in group[0] else None
         ends = [int(batch["steps"]) for batch in group] if "steps" in group[0] else None
-        with self._autocast:
+        with self._autocast, enough_memory(f"step {step} of {len(self._slots)} members together", IN_A_COHORT):
             self._step(rows, masks, ends, rates if self._index is None else [rates[k] for k in self._slots], step)
 
     def average(self, members: Sequence[int], shares: Sequence[float]) -> None:
@@ -101,17 +115,9 @@ class CohortEngine:
 
     def flush(self, members: Sequence[int]) -> list[dict[str, float]]:
         """Return the members' mean training losses since their last flush; one synchronisation for all."""
-        sums = {term: value.cpu() for term, value in self._now.sums.items()}
-        weights = {term: value.cpu() for term, value in self._now.weights.items()}
-        slots, found = [self._slots.index(member) for member in members], []
-        for slot in slots:
-            means = {term: float(sums[term][slot] / weights[term][slot]) for term in sums}
-            terms = {f"loss_{term}": mean for term, mean in means.items()} if len(means) > 1 else {}
-            found.append({"loss": sum(means.values())} | terms)
+        slots = [self._slots.index(member) for member in members]
+        found = flushed_means(self._now, slots, [self._configs[member].logs_grad_norm for member in members])
         skips = take_skips(self._now.skips, slots)
-        flushed = torch.tensor(slots, device=self._device)
-        for value in (*self._now.sums.values(), *self._now.weights.values()):
-            value.index_fill_(0, flushed, 0)
         return [losses | own for losses, own in zip(found, skips, strict=True)]
 
     def evaluate(self, part: str, members: Sequence[int], control: LoopControl | None = None) -> list[dict[str, Value]]:
@@ -197,7 +203,7 @@ class CohortEngine:
         if which == "best":
             return {"model": self._model_state(member, self._best or everyone.shown)}
         kept = {"model": self._model_state(member, (everyone.parameters, everyone.buffers)),
-                "optimizer": self._optimizer_state(member, everyone)}  # fmt: skip
+                "optimizer": optimizer_state(self._configs[member], everyone, member)}  # fmt: skip
         return kept | ({"average": self._model_state(member, everyone.shown)} if everyone.averages else {})
 
     def state_dict(self) -> dict[str, Any]:
@@ -246,6 +252,7 @@ class CohortEngine:
             named,
             decay,
             clip,
+            measured=any(config.logs_grad_norm for config in self._configs),
             compiled=self._compiled,
             uncompiled=self._give_up_compiling,
         )
@@ -279,17 +286,3 @@ class CohortEngine:
         """Return one row of stacked parameters and buffers as a model's state_dict, on the CPU."""
         stacks = weights[0] | weights[1]
         return {path: stacks[path][member].detach().cpu().clone() for path in self._function.module.state_dict()}
-
-    def _optimizer_state(self, member: int, everyone: Stack) -> dict[str, Any]:
-        config = self._configs[member]
-        like = [nn.Parameter(torch.empty_like(value[member])) for value in everyone.parameters.values()]
-        state = build_optimizer(
-            config.optimizer, like, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
-            momentum=config.momentum, betas=config.betas,
-        ).state_dict()  # fmt: skip
-        names = {"mean": "exp_avg", "square": "exp_avg_sq", "momentum": "momentum_buffer"}
-        for i, path in enumerate(everyone.parameters):
-            own = {names[moment]: paths[path][member].cpu().clone() for moment, paths in everyone.moments.items()}
-            step = {} if config.optimizer == "sgd" else {"step": everyone.updates[member].float().cpu().clone()}
-            state["state"][i] = step | own
-        return state

@@ -24,6 +24,7 @@ from paceline.train.control import LoopControl, checked
 from paceline.train.divergence import Guard, copied, counted_if, take_skips
 from paceline.train.fitting import check_eager
 from paceline.train.meter import Meter
+from paceline.train.micro import IN_AN_EVALUATION, MicroBatches, Statistics, enough_memory, out_of_memory, release
 from paceline.train.runtime import Noise, amp_enabled, autocast
 from paceline.train.stacking import copy_into
 
@@ -44,9 +45,10 @@ class EagerEngine:
         device: torch.device,
         *,
         augment: Augment | None = None,
+        micro: MicroBatches | None = None,
     ) -> None:
         self.parts, self._passes = tuple(passes), dict(passes)
-        self._meter = Meter(1, device)
+        self._meter = Meter(device)
         self._model = model.to(device).train()
         self._task, self._config, self._device = task, config, device
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -55,13 +57,14 @@ class EagerEngine:
             weight_decay=config.weight_decay, momentum=config.momentum, betas=config.betas,
         )  # fmt: skip
         self._stepper = FusedStep(self._optimizer, self._parameters)
-        self._augment = augment
+        self._augment, self._measured = augment, config.logs_grad_norm
         self._noise = Noise(model, member, device, augmented=augment is not None)
         self._autocast = autocast(config.amp, device)
         self._scaled = amp_enabled(config.amp, device) and config.amp.dtype == "float16"
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._scaled)
         self._inverses: dict[tuple[float, torch.dtype], Tensor] = {}
         self._rate = config.learning_rate
+        self._micro, self._statistics = micro or MicroBatches(), Statistics(self._model)
         self._average = Averaged(self._model, device) if config.weight_average.name != "none" else None
         self._shown = self._model if self._average is None else self._average.model  # evaluated, selected, published
         policy = config.divergence.policy
@@ -76,12 +79,42 @@ class EagerEngine:
         The gradient is that of sum over terms of sum / W, with W the term's weight over the whole group.
         """
         batches = [{name: column[0] for name, column in batch.items()} for batch in group]
-        weights = [dict(self._task.weights(batch)) for batch in batches]
-        totals = weights[0] if len(weights) == 1 else {t: sum(w[t] for w in weights) for t in weights[0]}
         if self._guard is not None:
             self._guard.begin()
+        self._statistics.remember()
+        counted, weights = self._accumulate(batches, step)
+        made = None if self._guard is None else self._guard.judge()
+        for found, weight in zip(counted, weights, strict=True):
+            self._meter.add(*(found, weight) if made is None else counted_if(made, found, weight))
+        self._update(rates[0], made)
+        if self._average is not None and self._config.weight_average.name == "ema":
+            self._average.update(ema_share(step, self._config.weight_average.decay))
+
+    def _accumulate(self, batches: list[Batch], step: int) -> tuple[list[dict[str, Tensor]], list[dict[str, Any]]]:
+        """Differentiate over a group; return loss sums and weights of its micro-batches.
+
+        Where memory runs out, from this step on in micro-batches of half the size. Raises DeviceMemoryError where one
+        sample is too many.
+        """
+        while True:
+            pieces = self._micro.pieces(batches, step)
+            try:
+                return self._differentiated(pieces, step)
+            except (RuntimeError, MemoryError) as error:
+                reason = out_of_memory(error)
+                if reason is None:
+                    raise
+            for parameter in self._parameters:  # out of the `except`, whose error holds what the pass had made
+                parameter.grad = None
+            self._statistics.restore()
+            release(self._device)
+            self._micro.halve(pieces, step, reason)
+
+    def _differentiated(self, pieces: list[Batch], step: int) -> tuple[list[dict[str, Tensor]], list[dict[str, Any]]]:
+        weights = [dict(self._task.weights(batch)) for batch in pieces]
+        totals = weights[0] if len(weights) == 1 else {t: sum(w[t] for w in weights) for t in weights[0]}
         counted = []
-        for micro, batch in enumerate(batches):
+        for micro, batch in enumerate(pieces):
             self._noise.set(step, micro)
             if self._augment is not None:
                 batch = self._augment(batch, self._noise.samples)
@@ -89,12 +122,7 @@ class EagerEngine:
                 sums = self._task.loss_sums(self._task.forward(self._model, batch), batch)
             self._backward(sums, totals)
             counted.append({term: value.detach() for term, value in sums.items()})
-        made = None if self._guard is None else self._guard.judge()
-        for found, weight in zip(counted, weights, strict=True):
-            self._meter.add(*(found, weight) if made is None else counted_if(made, found, weight))
-        self._update(rates[0])
-        if self._average is not None and self._config.weight_average.name == "ema":
-            self._average.update(ema_share(step, self._config.weight_average.decay))
+        return counted, weights
 
     def average(self, members: Sequence[int], shares: Sequence[float]) -> None:
         """Move the average by share x (weights - average)."""
@@ -104,12 +132,13 @@ class EagerEngine:
     def flush(self, members: Sequence[int]) -> list[dict[str, float]]:
         """Return the mean training loss since the last flush."""
         skips = take_skips({} if self._guard is None else self._guard.skips, members)
-        return [self._meter.flush(member) | own for member, own in zip(members, skips, strict=True)]
+        return [self._meter.flush() | own for own in skips]
 
     def evaluate(self, part: str, members: Sequence[int], control: LoopControl | None = None) -> list[dict[str, Value]]:
         """Return loss and metrics of the weights in use over a part."""
         assert list(members) == [0]
-        return [passes.evaluate(self._shown, self._task, checked(self._passes[part], control), self._autocast)]
+        with enough_memory(f"an evaluation on {part}", IN_AN_EVALUATION):
+            return [passes.evaluate(self._shown, self._task, checked(self._passes[part], control), self._autocast)]
 
     def predict(self, part: str, member: int) -> dict[str, np.ndarray[Any, Any]]:
         """Return the predictions of the weights in use over a part."""
@@ -218,18 +247,21 @@ class EagerEngine:
             self._inverses[key] = torch.full_like(like, 1 / total if total else 0.0, requires_grad=False)
         return self._inverses[key]
 
-    def _update(self, rate: float) -> None:
+    def _update(self, rate: float, made: Tensor | None) -> None:
+        """Clip and update; the norm of the gradients is told to the meter where a step is `made` (None: always)."""
         if rate != self._rate:
             for parameters in self._optimizer.param_groups:
                 parameters["lr"] = rate
             self._rate = rate
         if self._scaled:
             self._scaler.unscale_(self._optimizer)
-            clip_gradients(self._parameters, self._config.gradient_clip)
+        norm = clip_gradients(self._parameters, self._config.gradient_clip, measured=self._measured)
+        if norm is not None and self._measured:
+            self._meter.add_norm(norm, norm.isfinite() if self._scaled else made)
+        if self._scaled:
             self._scaler.step(self._optimizer)
             self._scaler.update()
         else:
-            clip_gradients(self._parameters, self._config.gradient_clip)
             self._stepper.step()
         for parameter in self._parameters:
             parameter.grad = None

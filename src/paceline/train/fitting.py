@@ -81,7 +81,8 @@ def check_eager(
     saved: Mapping[str, Any], own: Mapping[str, Any], config: TrainingConfig, trained: Sequence[Tensor]
 ) -> None:
     """Raise CheckpointMismatchError where the state of an eager engine does not fit one of these trained parameters."""
-    apart = {"engine.optimizer", "engine.marked.optimizer", "engine.best", "engine.meter.sums", "engine.meter.weights"}
+    apart = {"engine.optimizer", "engine.marked.optimizer", "engine.best"}
+    apart |= {f"engine.meter.{name}" for name in ("sums", "weights", "norms.steps")}
     check_form(saved, own, "engine", apart)
     misfits = Misfits()
     sums, best = saved["meter"]["sums"], saved["best"]

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from paceline.train import divergence
 from paceline.train.cohort import Status
 from paceline.train.control import EvaluationCutError
+from paceline.train.flatness import Watch
+from paceline.train.selection import exhaustion
 from paceline.types import Record
 
 if TYPE_CHECKING:
@@ -27,13 +29,14 @@ if TYPE_CHECKING:
 
 def loop(cohort: CohortTraining, saver: Saver, control: LoopControl) -> Iterator[Record]:
     """Train all members of a cohort; yield `train` and `val` records per evaluation, then the final ones."""
+    watch = Watch(cohort)
     while True:
         due = cohort.due()
         try:
             found = cohort.engine.evaluate("val", due, control) if due else []
         except EvaluationCutError:  # a resumed run makes it again
             due, found = [], []
-        yield from _judged(cohort, due, found)
+        yield from _judged(cohort, due, found, watch)
         cohort.settle(due, control)
         interrupted = bool(control.interrupted)  # read once: a signal may come between any two lines
         ending = interrupted or not cohort.active()
@@ -50,11 +53,14 @@ def loop(cohort: CohortTraining, saver: Saver, control: LoopControl) -> Iterator
         yield from _final(cohort, control)
 
 
-def _judged(cohort: CohortTraining, due: Sequence[int], found: Sequence[dict[str, Value]]) -> Iterator[Record]:
+def _judged(
+    cohort: CohortTraining, due: Sequence[int], found: Sequence[dict[str, Value]], watch: Watch
+) -> Iterator[Record]:
     """Judge the selection metric of every member evaluated, keep its weights if they are its best."""
     if not due:
         return
     losses = cohort.engine.flush(due)
+    watch.notice(cohort, due, losses)
     for k, train, values in zip(due, losses, found, strict=True):
         rate = cohort.rate(k)  # before the schedule has seen this evaluation: a resumed run asks for it anew
         _judge(cohort, k, train, values)
@@ -70,7 +76,7 @@ def _judge(cohort: CohortTraining, k: int, train: dict[str, float], values: dict
     training, epoch = cohort.trainees[k].training, cohort.epoch(k)
     name = training.selection.metric.removeprefix("val_")
     raw = _scalar(values[name]) if math.isfinite(train["loss"]) else math.nan
-    judgement = cohort.selectors[k].observe(raw, epoch, cohort.at)
+    judgement = cohort.selectors[k].observe(raw, epoch, cohort.at, cohort.schedules[k].epochs_since_restart(epoch))
     if judgement.improved:
         cohort.engine.keep(k)
     cohort.schedules[k].observe(raw, judgement.smoothed, epoch)
@@ -80,7 +86,7 @@ def _judge(cohort: CohortTraining, k: int, train: dict[str, float], values: dict
     if failure:
         cohort.end(k, Status.FAILED, failure)
     elif judgement.exhausted:
-        cohort.end(k, Status.STOPPED, f"no improvement for {training.early_stopping.patience} evaluations")
+        cohort.end(k, Status.STOPPED, exhaustion(training.early_stopping))
     elif epoch >= training.num_epochs:
         cohort.end(k, Status.FINISHED, f"all {epoch} epochs done")
 

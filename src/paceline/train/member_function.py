@@ -17,13 +17,17 @@ from paceline.data.buckets import cut, stepwise
 from paceline.models.keyed import noise_sites
 from paceline.optim.stacked import Stacked
 from paceline.train.augment import SITE, Augment
+from paceline.train.replay import Replay
 
 if TYPE_CHECKING:
     from paceline.types import Batch, Task
 
 
 class MemberFunction:
-    """A module, a task and the table of samples, as functions of stacked parameters and row numbers."""
+    """A module, a task and the table of samples, as functions of stacked parameters and row numbers.
+
+    replayed: passes without gradients are recorded once and run again, see `Replay`.
+    """
 
     def __init__(
         self,
@@ -32,7 +36,10 @@ class MemberFunction:
         table: Mapping[str, Tensor],
         autocast: AbstractContextManager[Any],
         augment: Augment | None = None,
+        *,
+        replayed: bool = False,
     ) -> None:
+        self._replay = Replay() if replayed else None
         self.module, self._task, self._table, self._autocast = module, task, dict(table), autocast
         self._augment = augment
         self._stepwise = stepwise(table) if "mask" in table else []
@@ -109,7 +116,7 @@ class MemberFunction:
 
         steps = _steps(batch)
 
-        def look(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None) -> Any:
+        def look(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None = None) -> Any:
             inputs = self._batch(rows, mask, steps)
             outputs = self._call(parameters, buffers, inputs)
             over = {t: torch.as_tensor(w, dtype=torch.float64) for t, w in self._task.weights(inputs).items()}
@@ -123,7 +130,7 @@ class MemberFunction:
 
         steps = _steps(batch)
 
-        def own(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None) -> Any:
+        def own(parameters: Stacked, buffers: Stacked, rows: Tensor, mask: Tensor | None = None) -> Any:
             inputs = self._batch(rows, mask, steps)
             return dict(self._task.predict(self._call(parameters, buffers, inputs)))
 
@@ -133,13 +140,21 @@ class MemberFunction:
     def _map(self, function: Any, weights: tuple[Stacked, Stacked], batch: Batch) -> Any:
         """Map a function of one member over weights (parameters and buffers) and rows, in evaluation mode."""
         mask = batch.get("sample_mask")
-        dims = (0, 0, 0 if batch["rows"].ndim == 2 else None, None if mask is None else 0)
-        self.module.eval()
-        try:
-            with torch.no_grad(), self._autocast:
-                return vmap(function, in_dims=dims)(*weights, batch["rows"], mask)
-        finally:
-            self.module.train()
+        dims = (0, 0, 0 if batch["rows"].ndim == 2 else None, *[0] * (mask is not None))
+        args = (*weights, batch["rows"], *[mask] * (mask is not None))
+
+        def mapped(*args: Any) -> Any:
+            self.module.eval()
+            try:
+                with self._autocast:
+                    return vmap(function, in_dims=dims)(*args)
+            finally:
+                self.module.train()
+
+        members = len(next(iter(weights[0].values())))
+        shape = (function.__qualname__, members, batch["rows"].shape, mask is None, _steps(batch))
+        with torch.no_grad():
+            return mapped(*args) if self._replay is None else self._replay(shape, mapped, *args)
 
 
 class _Bound:

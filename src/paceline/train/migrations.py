@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from paceline.errors import CheckpointError, CheckpointMismatchError
 
 State = dict[str, Any]
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def migrate(state: Mapping[str, Any]) -> State:
@@ -49,4 +51,16 @@ def _without_averages(state: State) -> State:
     return {**state, "identity": {**state["identity"], "config": None}, "cohort": cohort}
 
 
-MIGRATIONS: Mapping[int, Callable[[State], State]] = {1: _without_averages}
+def _without_norms(state: State) -> State:
+    """2 -> 3: the norms of gradients are summed."""
+    engine = state["cohort"]["engine"]
+    if "optimizer" in engine:
+        norms = {"sum": torch.zeros(1, dtype=torch.float64), "steps": 0.0}
+        engine = {**engine, "meter": {**engine["meter"], "norms": norms}}
+    else:
+        engine = {**engine, "norms": {name: torch.zeros_like(engine["updates"]) for name in ("sum", "steps")}}
+    cohort = {**state["cohort"], "engine": engine}
+    return {**state, "cohort": cohort}
+
+
+MIGRATIONS: Mapping[int, Callable[[State], State]] = {1: _without_averages, 2: _without_norms}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from paceline.checkpoint import tree
@@ -12,6 +13,7 @@ from paceline.checkpoint.snapshot import Background, Snapshots
 from paceline.errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError, CheckpointWriteError
 from paceline.train.config import SaveConfig
 from paceline.train.fitting import Misfits
+from paceline.train.micro import DeviceMemoryError
 from paceline.train.migrations import SCHEMA_VERSION, migrate
 from paceline.types import Stateful
 
@@ -45,6 +47,7 @@ class Saver:
         self._last = time.monotonic()
         self._snapshots, self._background = Snapshots(), Background()
         self._flying = False  # whether there is a save whose outcome is not known yet
+        self._reserved = False  # whether the memory of the copies has been asked for
         self._warned = False
         self.failure: CheckpointError | None = None
 
@@ -59,6 +62,8 @@ class Saver:
         if at == 0:
             return False
         waited = time.monotonic() - self._last
+        if not self._reserved:
+            self._reserve(cohort, waited)
         if config.every_seconds is not None and waited >= config.every_seconds and not self._flying:
             return True
         if any(every is not None and at % every == 0 for every in (config.every_steps, config.keep_every)):
@@ -121,6 +126,16 @@ class Saver:
                                           changed=[f"{type(error).__name__}: {error}"]) from error  # fmt: skip
         return True
 
+    def _reserve(self, cohort: CohortTraining, waited: float) -> None:
+        """Provide memory for copies some time before the first one, where one is to come."""
+        config = self._config
+        counted = any(every is not None for every in (config.every_steps, config.keep_every, config.every_epochs))
+        if counted or (config.every_seconds is not None and waited >= config.every_seconds / 2):
+            self._reserved = True
+            state = {"cohort": cohort.state_dict()}  # as `save` has it; what is beside it holds no tensors to speak of
+            if self._copies(state):
+                self._snapshots.reserve(state)
+
     def _copies(self, state: Mapping[str, Any]) -> bool:
         wanted = self._config.asynchronous
         return tree.count_bytes(state) <= COPIED_BYTES if wanted == "auto" else wanted
@@ -162,3 +177,13 @@ class Saver:
         misfits.refuse()
         misfits.names(state["beside"], self._beside)
         misfits.refuse(hint="the callbacks that it was saved with, in their order")
+
+
+@contextmanager
+def saved_where_full(saver: Saver, cohort: CohortTraining) -> Iterator[None]:
+    """Save before a DeviceMemoryError goes on: whoever catches it restores the state elsewhere."""
+    try:
+        yield
+    except DeviceMemoryError:
+        saver.save(cohort, awaited=True)
+        raise

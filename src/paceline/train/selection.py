@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
-from paceline.train.config import EarlyStoppingConfig, SelectionConfig
+from paceline.optim.schedule import Horizon, restarts
+from paceline.train.config import EarlyStoppingConfig, SelectionConfig, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +41,8 @@ class Selector:
         self._best = _Best()
         self._raw = _Best()
 
-    def observe(self, value: float, epoch: int, step: int) -> Judgement:
-        """Judge the metric's value after `epoch` epochs."""
+    def observe(self, value: float, epoch: int, step: int, since_restart: int | None = None) -> Judgement:
+        """Judge the metric's value after `epoch` epochs, `since_restart` of them after one of the schedule."""
         self._seen += 1
         finite = math.isfinite(value)
         smoothed = self._smooth(value) if finite else math.nan
@@ -53,7 +55,7 @@ class Selector:
         if improved:
             self._best = _Best(value=value, smoothed=smoothed, epoch=epoch, step=step)
             self._waited = 0
-        else:
+        elif since_restart is None or since_restart > self._stopping.grace_after_restart:
             self._waited += 1
         exhausted = self._stopping.enabled and self._waited >= self._stopping.patience
         return Judgement(smoothed=smoothed, improved=improved, exhausted=exhausted)
@@ -145,6 +147,29 @@ class Selector:
         if self._raw.epoch != best.epoch:
             text += f"; the raw best was epoch {self._raw.epoch} ({self._raw.value:.4g})"
         return text
+
+
+def doubt_of_patience(training: TrainingConfig) -> str:
+    """Say where patience may end a member right after a restart of the learning rate; empty where it does not."""
+    stopping = training.early_stopping
+    begun = restarts(training.schedule, Horizon(num_epochs=training.num_epochs, steps_per_epoch=1))
+    patience = stopping.patience * training.evaluate.every_epochs
+    long = [(a, b - a) for a, b in pairwise([*begun, training.num_epochs]) if b - a > patience]
+    if not long or not stopping.enabled or stopping.grace_after_restart:
+        return ""
+    first, length = long[0]
+    return (
+        f"training.early_stopping.patience={stopping.patience} may end a training in the {length} epochs after the "
+        f"restart of its learning rate at epoch {first + 1}, when its metric is worse for a while; "
+        f"training.early_stopping.grace_after_restart={length - patience} does not count the first of them"
+    )
+
+
+def exhaustion(config: EarlyStoppingConfig) -> str:
+    """Say why a member whose patience is used up has ended."""
+    grace = config.grace_after_restart
+    beside = f", the first {grace} epochs after a restart not counted" if grace else ""
+    return f"no improvement for {config.patience} evaluations{beside}"
 
 
 @dataclass(frozen=True, kw_only=True)

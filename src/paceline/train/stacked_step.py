@@ -30,7 +30,7 @@ class StackedStep:
     """Changes a stack in place; rows whose member is not active keep every bit.
 
     streams: names of the sites' noise, uint32 (S, K). decay, clip: hyper-parameters (K,), clip None where off.
-    uncompiled: called with the reason where the step cannot be compiled.
+    measured: sum the gradients' norms. uncompiled: called with the reason where the step cannot be compiled.
     """
 
     def __init__(
@@ -43,11 +43,12 @@ class StackedStep:
         decay: Tensor,
         clip: Tensor | None,
         *,
+        measured: bool = False,
         compiled: bool,
         uncompiled: Callable[[str], None],
     ) -> None:
         self._function, self._config, self._stack, self._active = function, config, stack, active
-        self._streams, self._decay, self._clip = streams, decay, clip
+        self._streams, self._decay, self._clip, self._measured = streams, decay, clip, measured
         self._plain: dict[int, dict[str, float] | None] = {}  # weights that are plain numbers, by batch size
         self._block_first, self._block = 0, list[tuple[Tensor, Tensor, Tensor]]()
         self._rate_cache: tuple[tuple[float, ...], Tensor] = ((), torch.empty(0))
@@ -118,8 +119,15 @@ class StackedStep:
     def _apply(self, gradients: Stacked, buffers: Stacked, corrections: Tensor, rate: Tensor, made: Tensor) -> None:
         """Clip, update, and take over the buffers of members that make the step."""
         stack, config = self._stack, self._config
-        if self._clip is not None:
-            gradients = stacked.clip(gradients, self._clip, config.gradient_clip.mode)
+        if self._measured or (self._clip is not None and config.gradient_clip.mode == "norm"):
+            norm = stacked.global_norm(gradients)
+            if self._measured:
+                stack.norms["sum"].add_(torch.where(made, norm, 0))
+                stack.norms["steps"].add_(made)
+        if self._clip is not None and config.gradient_clip.mode == "norm":
+            gradients = stacked.clip_norm(gradients, norm, self._clip)
+        elif self._clip is not None:
+            gradients = stacked.clip_value(gradients, self._clip)
         stack.updates.add_(made)
         if config.divergence.policy != "abort":  # members may have made fewer updates than the cohort
             corrections = stacked.corrections_of(stack.updates.clamp(min=1), config.betas)

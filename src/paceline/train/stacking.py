@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from paceline.models.dropout import Dropout
 from paceline.models.keyed import noise_sites
+from paceline.optim.build import build_optimizer
 from paceline.optim.stacked import Stacked
 from paceline.train.config import TrainingConfig
+from paceline.train.meter import mean_losses
+from paceline.types import GRAD_NORM
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Stack:
     weights: Stacked
     averages: dict[str, Stacked]  # of "parameters" and "buffers"; empty where weights are not averaged
     skips: Stacked  # counts of steps left out; empty where none is
+    norms: Stacked  # of gradients before clipping: their sum over the steps since the last flush, and these steps
 
     @property
     def shown(self) -> tuple[Stacked, Stacked]:
@@ -111,6 +115,30 @@ def stack_models(models: Sequence[nn.Module], device: torch.device) -> tuple[Sta
     return parameters, buffers
 
 
+def flushed_means(stack: Stack, slots: Sequence[int], measured: Sequence[bool]) -> list[dict[str, float]]:
+    """Return mean losses, and where `measured` the mean norm of the gradients, of some slots since their last flush.
+
+    Their next interval begins. One synchronisation for all.
+    """
+    sums, weights, norms = (
+        {name: value.cpu() for name, value in tensors.items()} for tensors in (stack.sums, stack.weights, stack.norms)
+    )
+    found = []
+    for slot, with_norm in zip(slots, measured, strict=True):
+        means = {term: float(sums[term][slot] / weights[term][slot]) for term in sums}
+        norm = {GRAD_NORM: float(norms["sum"][slot] / norms["steps"][slot])} if with_norm else {}
+        found.append(mean_losses(means) | norm)
+    flushed = torch.tensor(slots, device=stack.updates.device)
+    for value in (*stack.sums.values(), *stack.weights.values(), *stack.norms.values()):
+        value.index_fill_(0, flushed, 0)
+    return found
+
+
+def init_norms(members: int, device: torch.device) -> Stacked:
+    """Return what norms of gradients are summed in, (K,)."""
+    return {name: torch.zeros(members, dtype=torch.float64, device=device) for name in ("sum", "steps")}
+
+
 def init_averages(parameters: Stacked, buffers: Stacked, module: nn.Module) -> dict[str, Stacked]:
     """Return averages that are still copies: of what trains, and of floating-point buffers."""
     changing = [path for path, _ in module.named_buffers() if path in buffers and buffers[path].is_floating_point()]
@@ -133,3 +161,18 @@ def copy_into(targets: Mapping[str, Tensor], sources: Mapping[str, Tensor]) -> N
     """Copy tensors of the same names into those that are there."""
     for path, value in targets.items():
         value.copy_(sources[path])
+
+
+def optimizer_state(config: TrainingConfig, everyone: Stack, member: int) -> dict[str, Any]:
+    """Return the state of a member's optimizer in torch's own layout, on the CPU."""
+    like = [nn.Parameter(torch.empty_like(value[member])) for value in everyone.parameters.values()]
+    state = build_optimizer(
+        config.optimizer, like, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+        momentum=config.momentum, betas=config.betas,
+    ).state_dict()  # fmt: skip
+    names = {"mean": "exp_avg", "square": "exp_avg_sq", "momentum": "momentum_buffer"}
+    for i, path in enumerate(everyone.parameters):
+        own = {names[moment]: paths[path][member].cpu().clone() for moment, paths in everyone.moments.items()}
+        step = {} if config.optimizer == "sgd" else {"step": everyone.updates[member].float().cpu().clone()}
+        state["state"][i] = step | own
+    return state

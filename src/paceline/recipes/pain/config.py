@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -108,4 +108,29 @@ class ConvGru(SequenceModel):
         )  # fmt: skip
 
 
-MODELS: dict[str, type[ModelConfig]] = {"conv_gru": ConvGru, "gru": Gru, "lstm": Lstm, "rnn": Rnn}
+class Statistics(SequenceModel):
+    """An MLP on statistics of each channel and on how they rank: for few samples. For offline use.
+
+    hidden_sizes: units of the hidden layers. bins: by training quantiles of each statistic, 0 for none. dropout: rate
+    after each hidden layer. input_dropout: of the statistics and bins.
+    """
+
+    name: Literal["statistics"] = "statistics"
+    hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (64,)
+    bins: int = Field(default=6, ge=0, le=1000)
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    input_dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+
+    def network(self, spec: DataSpec) -> nn.Module:
+        """Return a `StatisticsClassifier`."""
+        from paceline.recipes.pain.model import StatisticsClassifier
+
+        return StatisticsClassifier(
+            spec.n_features, spec.n_classes,
+            hidden_sizes=self.hidden_sizes, bins=self.bins, dropout=self.dropout, input_dropout=self.input_dropout,
+        )  # fmt: skip
+
+
+MODELS: dict[str, type[ModelConfig]] = {
+    "conv_gru": ConvGru, "gru": Gru, "lstm": Lstm, "rnn": Rnn, "statistics": Statistics,
+}  # fmt: skip

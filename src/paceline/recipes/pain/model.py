@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
+from paceline.models.bins import QuantileBins
 from paceline.models.dropout import Dropout
+from paceline.models.mlp import MLP
 from paceline.models.norm import MaskedBatchNorm1d
-from paceline.models.pooling import AttentionPooling, masked_mean
+from paceline.models.pooling import AttentionPooling, masked_mean, masked_statistics
 from paceline.models.recurrent import Recurrent, zero_padding
 
 
@@ -106,4 +109,36 @@ class ConvGruClassifier(nn.Module):
         elif self.pooling == "mean":
             state = masked_mean(outputs, mask_BT)
         logits_BC: Tensor = self.head(self.dropout(state))
+        return logits_BC
+
+
+class StatisticsClassifier(nn.Module):
+    """An MLP on mean, deviation, minimum, maximum, last minus first of each channel, and on their quantile bins.
+
+    Both are normalised over the batch and dropped at the rate `input_dropout`. bins: 0 for the plain statistics.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        *,
+        hidden_sizes: Sequence[int],
+        bins: int,
+        dropout: float,
+        input_dropout: float,
+    ) -> None:
+        super().__init__()
+        size = 5 * n_features
+        self.bins = QuantileBins(size, bins) if bins else None
+        self.norm = MaskedBatchNorm1d(size * (bins + 1))
+        self.dropout = Dropout(input_dropout)
+        self.mlp = MLP([size * (bins + 1), *hidden_sizes, n_classes], dropout=dropout)
+
+    def forward(self, x_BTF: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        mask_B = None if mask_BT is None else mask_BT.any(1)
+        seen = masked_statistics(x_BTF, mask_BT)
+        if self.bins is not None:
+            seen = torch.cat([self.bins(seen, mask_B), seen], 1)
+        logits_BC: Tensor = self.mlp(self.dropout(self.norm(seen, mask_B)))
         return logits_BC

@@ -107,7 +107,8 @@ def _train(
     begun = Run(Path(runs) / name)
     if not (resume and begun.is_run()):
         return api.train(config=tree, data=data, runs=runs, name=name, overwrite=overwrite)
-    refuse_changes(begun.config, resolve(tree, recipe).tree(), where=str(begun.path), hint="overwrite=True")
+    made_with, now = (resolve(t, recipe).tree() for t in (begun.config, tree))
+    refuse_changes(made_with, now, where=str(begun.path), hint="overwrite=True")
     return api.resume(begun, data=data)
 
 

@@ -12,7 +12,7 @@ from paceline.errors import ConfigError
 from paceline.recipes.pain.compat.config import value
 from paceline.recipes.pain.recipe import recipe
 from paceline.track.confusion import ConfusionPictures
-from paceline.track.tensorboard import Names
+from paceline.track.names import Names
 
 if TYPE_CHECKING:
     from paceline.types import Record

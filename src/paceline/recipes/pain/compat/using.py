@@ -74,4 +74,6 @@ def _state(checkpoint: State | PathLike) -> State:
 
 
 def _build(config: Mapping[str, Any], spec: DataSpec) -> nn.Module:
-    return resolve(flat.tree(config), recipe).model.build(spec)
+    model = resolve(flat.tree(config), recipe).model.build(spec)
+    assert isinstance(model, nn.Module)
+    return model

@@ -1,0 +1,1 @@
+"""Batteries: the state of health of cells from what is measured while they age."""
