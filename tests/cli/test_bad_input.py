@@ -118,7 +118,7 @@ ROWS: dict[str, tuple[Callable[[], object], list[str], list[str]]] = {
     "class weights for numbers": (
         text("own.py", NUMBERS), [*NUMBERS_OWN, "loss=focal", "loss.class_weights=balanced"], ["loss.class_weights"]
     ),
-    "the focal loss for numbers": (text("own.py", NUMBERS), [*NUMBERS_OWN, "loss=focal"], ["loss=focal"]),
+    "the focal loss for numbers": (text("own.py", NUMBERS), [*NUMBERS_OWN, "loss=focal"], ["for classes", "Focal"]),
     # data
     "no path": (as_is, [*TRAIN, "data=npz"], ["required config value is missing", "data.path"]),
     "missing file": (as_is, NPZ, ["no such file", "data.npz"]),

@@ -23,6 +23,7 @@ from paceline.types import Record, Tracker
 LOG = logging.getLogger("paceline")
 BATCH = 1000  # records handed over at once
 CAPACITY = 10_000  # records that may wait in memory; what comes then is read from the journal later
+LAST_TRIES = 4  # when a run ends
 LINGER_SECONDS = 0.2  # between two batches, unless a tracker has its own `pause_seconds`
 SHARE = 0.01  # of the time a tracker may compute: while it does, the training waits for the interpreter
 LONGEST_REST_SECONDS = 30.0  # that this asks for
@@ -137,10 +138,12 @@ class _Feed:
                 spent = time.thread_time() - started
                 self._rest(min(spent, before))  # the first sending imports what it needs, which is no measure
                 before = spent
-        if not self._send_all():
+        for _ in range(LAST_TRIES):
+            if self._send_all():
+                break
             time.sleep(LINGER_SECONDS)
-            if not self._send_all():
-                self.missing = self._count()
+        else:
+            self.missing = self._count()
         try:
             self._tracker.close(self._status)
         except Exception as error:
