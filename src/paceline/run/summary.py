@@ -27,6 +27,7 @@ from paceline.train.config import lower_is_better
 
 if TYPE_CHECKING:
     from paceline.run.build import Prepared
+    from paceline.types import Member
 
 PARTS = {"best": "val", "test": "test"}  # the records that results come from
 
@@ -37,7 +38,7 @@ def finish(run: Run, prepared: Prepared) -> None:
     write_text_atomic(run.path / "log.jsonl", _joined(run, [f"{cohort}.jsonl" for cohort in cohorts]))
     timing = _joined(run, [f"{cohort}.timing.csv" for cohort in cohorts])
     write_text_atomic(run.path / "timing.csv", "member,step,epoch,seconds\n" + timing)
-    members = [_member(run, prepared, k) for k in range(len(prepared.jobs))]
+    members = _members(run, prepared)
     stored = stored_predictions(run, prepared, members)
     after = add_decisions(run, members, stored)
     write_text_atomic(run.path / "members.csv", csv_text(_table(members), index=False))
@@ -50,12 +51,18 @@ def _joined(run: Run, names: Sequence[str]) -> str:
     return "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
 
 
-def _member(run: Run, prepared: Prepared, k: int) -> dict[str, Any]:
-    """Return one member's line of the summary."""
-    member = prepared.jobs[k].member
-    cohort = next(c for c in prepared.plan.cohorts if member.id in c.members)
-    outcome = next(m for m in outcomes(run, cohort) if m["id"] == member.id)
-    rows = [row for row in journal_rows(run, cohort) if row["member"] == member.id]
+def _members(run: Run, prepared: Prepared) -> list[dict[str, Any]]:
+    """Return every member's line of the summary; each journal is read once."""
+    ended: dict[str, Mapping[str, Any]] = {}
+    rows: dict[str, list[Mapping[str, Any]]] = {job.member.id: [] for job in prepared.jobs}
+    for cohort in prepared.plan.cohorts:
+        ended |= {outcome["id"]: outcome for outcome in outcomes(run, cohort)}
+        for row in journal_rows(run, cohort):
+            rows.setdefault(row["member"], []).append(row)
+    return [_line(job.member, ended[job.member.id], rows[job.member.id]) for job in prepared.jobs]
+
+
+def _line(member: Member, outcome: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     values = {f"{PARTS[r['split']]}_{name}": v for r in rows if r["split"] in PARTS for name, v in r["values"].items()}
     return {
         "id": member.id,
