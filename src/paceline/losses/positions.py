@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 def has_steps(batch: Batch) -> bool:
     """Return whether the targets have the step axis of the samples. Only shapes are looked at."""
-    y, mask, x = batch["y"], batch.get("mask"), batch.get("x")
+    y = batch["y"]
+    if y.ndim < 2:  # first of all: this is asked several times in every step of a small model
+        return False
+    mask, x = batch.get("mask"), batch.get("x")
     if mask is not None:
         return y.shape[:2] == mask.shape
-    return x is not None and x.ndim == 3 and y.ndim > 1 and y.shape[:2] == x.shape[:2]
+    return x is not None and x.ndim == 3 and y.shape[:2] == x.shape[:2]
 
 
 def valid_positions(batch: Batch) -> Tensor | None:

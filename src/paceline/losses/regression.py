@@ -64,7 +64,7 @@ def squared_sum(outputs: Tensor, batch: Batch) -> Tensor:
     # One kernel instead of four: this runs in every step of a small model.
     y = batch["y"]
     summed = F.mse_loss(match_shape(outputs, y), y, reduction="sum")
-    width = math.prod(y.shape[2 if has_steps(batch) else 1 :])
+    width = 1 if y.ndim == 1 else math.prod(y.shape[2 if has_steps(batch) else 1 :])
     return summed if width == 1 else summed / width
 
 

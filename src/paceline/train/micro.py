@@ -76,17 +76,17 @@ class Statistics:
         self._live: list[Tensor] = [buffer for name, buffer in model.named_buffers() if name in kept]
         self._before = [buffer.clone() for buffer in self._live]
 
-    @torch.no_grad()
     def remember(self) -> None:
-        """Take the buffers as they are now."""
+        """Take the buffers as they are now; called in every step."""
         if self._live:
-            torch._foreach_copy_(self._before, self._live)
+            with torch.no_grad():
+                torch._foreach_copy_(self._before, self._live)
 
-    @torch.no_grad()
     def restore(self) -> None:
         """Bring them back."""
         if self._live:
-            torch._foreach_copy_(self._live, self._before)
+            with torch.no_grad():
+                torch._foreach_copy_(self._live, self._before)
 
 
 def out_of_memory(error: Exception) -> str | None:
